@@ -1,1 +1,14 @@
-//! To come.
+//! Rules as code: plugins loaded from WebAssembly, checked, and called in a sandbox.
+//!
+//! Owns compiling, instances, limits of time and memory, and the adapter of each WIT major. It never
+//! reads or writes tables itself: state comes through [`StateAccess`], effects go back as bytes for
+//! the engine to check. When a guest misbehaves the call ends with a [`Fault`] and its instance is
+//! thrown away.
+//!
+//! Nothing outside this module names wasmtime.
+
+mod plugin;
+
+pub use plugin::{
+    Fault, Found, Instance, LoadError, Page, Plugin, PluginHash, ScanRange, StateAccess,
+};
