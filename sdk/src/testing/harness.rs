@@ -1,0 +1,2 @@
+pub struct Harness;
+pub struct Fault;
