@@ -197,7 +197,10 @@ impl Sandbox {
             Some(Trap::StackOverflow) => {
                 Fault::Trap("the call stack is exhausted: recursion that goes too deep".into())
             }
-            Some(trap) => Fault::Trap(panic.unwrap_or_else(|| trap.to_string())),
+            Some(trap) => Fault::Trap(panic.unwrap_or_else(|| {
+                let trap = trap.to_string();
+                trap.strip_prefix("wasm trap: ").unwrap_or(&trap).to_owned()
+            })),
             // wasmtime gives this one no type; a hostile guest in the tests pins the text.
             None if format!("{error:#}").contains("hostcalls has been exhausted") => {
                 self.effects_limit()

@@ -8,8 +8,8 @@ use rulemill_wire::manifest::Manifest;
 use wasmtime::{
     AsContextMut, Result, Store, StoreContextMut,
     component::{
-        Component, ComponentType, Func, Instance, InstancePre, Lift, Linker, Lower, WasmList,
-        WasmStr,
+        Component, ComponentType, Func, Instance, InstancePre, Lift, Linker, Lower, Type, WasmList,
+        WasmStr, types::ComponentItem,
     },
 };
 
@@ -192,12 +192,42 @@ pub(super) struct V1 {
 impl V1 {
     /// Links a compiled plugin.
     pub(super) fn link(component: &Component) -> Result<Self> {
+        check_export(component, "describe", |ty| *ty == Type::String)?;
+        check_export(component, "apply", is_bytes)?;
         let mut linker = Linker::new(component.engine());
         link(&mut linker)?;
         Ok(Self {
             pre: linker.instantiate_pre(component)?,
         })
     }
+}
+
+fn is_bytes(ty: &Type) -> bool {
+    matches!(ty, Type::List(list) if list.ty() == Type::U8)
+}
+
+/// Checks that an export takes one such value and returns bytes or an error's text.
+fn check_export(component: &Component, name: &str, takes: fn(&Type) -> bool) -> Result<()> {
+    let ty = component.component_type();
+    let is_right = match ty
+        .get_export(component.engine(), name)
+        .map(|export| export.ty)
+    {
+        Some(ComponentItem::ComponentFunc(func)) => {
+            let (mut params, mut results) = (func.params(), func.results());
+            params.len() == 1
+                && results.len() == 1
+                && params.all(|(_, param)| takes(&param))
+                && results.all(|result| {
+                    matches!(result, Type::Result(result)
+                        if result.ok().is_some_and(|ok| is_bytes(&ok))
+                            && result.err() == Some(Type::String))
+                })
+        }
+        _ => false,
+    };
+    wasmtime::ensure!(is_right, "its export {name} is of another type");
+    Ok(())
 }
 
 impl Adapter for V1 {
