@@ -298,3 +298,12 @@ impl Rules {
         }
     }
 }
+
+/// `GET /healthz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// The daemon's process id.
+    pub pid: u32,
+}

@@ -39,6 +39,8 @@ pub enum Kind {
     TooManyWriters,
     /// The body didn't arrive in time.
     Timeout,
+    /// Sources and plugins have not been started yet.
+    NotReady,
     /// The host is stopping or has failed.
     Stopping,
     /// The store could not be read, or a bug.
@@ -71,6 +73,7 @@ impl Kind {
                 "too many writers",
             ),
             Self::Timeout => (S::REQUEST_TIMEOUT, "timeout", "request timed out"),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "not ready"),
             Self::Stopping => (S::SERVICE_UNAVAILABLE, "stopping", "host is stopping"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
@@ -155,7 +158,7 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if matches!(self.kind, Kind::TooManyWriters | Kind::Stopping) {
+        if self.kind.status() == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
