@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "B")]
     to: Option<String>,
     /// Rows at the most
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// How to print them
     #[arg(long, value_enum, default_value = "table")]

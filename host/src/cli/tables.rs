@@ -5,7 +5,7 @@ use super::{ConfigArg, Failure, JsonArg, access::Access, output};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
     #[command(flatten)]
     json: JsonArg,
 }

@@ -17,7 +17,7 @@ use super::announce::{Announced, Announcement};
 use crate::{
     change::SourceBatch,
     config::Config,
-    engine::{self, Control, EngineThread, Handle},
+    engine::{self, Control, EngineThread, Handle, RuleStatusLine},
     http::{self, Api},
     limits::Limits,
     plugin_dir::{PluginDir, Watching},
@@ -33,6 +33,15 @@ pub struct Options {
     pub once: bool,
 }
 
+/// Why a host ends.
+#[derive(Debug)]
+pub enum End {
+    /// It was asked to, or has done what it was asked to do: how the log says it.
+    Asked(String),
+    /// A part failed.
+    Failed(anyhow::Error),
+}
+
 /// A running host. Dropped without [`stop`](Self::stop), it ends as after a crash, which loses
 /// nothing that was acknowledged.
 pub struct Host {
@@ -41,7 +50,8 @@ pub struct Host {
     address: Option<SocketAddr>,
     sources: Option<Sources>,
     watching: Option<Watching>,
-    engine: oneshot::Receiver<anyhow::Result<()>>,
+    /// Gets how the engine ended; none once that has been taken.
+    engine: Option<oneshot::Receiver<anyhow::Result<()>>>,
     closing: watch::Sender<bool>,
     server: Option<JoinHandle<anyhow::Result<()>>>,
     // Last, so that it goes when nothing answers any more.
@@ -105,7 +115,7 @@ impl Host {
             address,
             sources: Some(sources),
             watching,
-            engine,
+            engine: Some(engine),
             closing,
             server,
             announced,
@@ -147,53 +157,27 @@ impl Host {
         }
     }
 
-    /// Waits until the sources of a batch run have been read, all of it is durable, and every rule
-    /// that was behind has caught up.
-    ///
-    /// # Errors
-    /// If the engine ends before.
-    pub async fn drained(&mut self) -> anyhow::Result<()> {
-        if let Some(sources) = self.sources.take() {
-            tokio::task::spawn_blocking(move || sources.wait()).await??;
-        }
-        // An empty batch behind all others: once it is durable, so are they.
-        let (done, durable) = oneshot::channel();
+    /// Waits until the host has reason to end: it failed, or, with `once`, all is done.
+    pub async fn ended(&mut self, once: bool) -> End {
         let handle = self.handle.clone();
-        tokio::task::spawn_blocking(move || {
-            handle.submit(SourceBatch {
-                source: Arc::from("drain"),
-                changes: Vec::new(),
-                bad: Vec::new(),
-                positions: Vec::new(),
-                input_bytes: 0,
-                idempotency: None,
-                done: Some(Box::new(move |result| {
-                    let _ = done.send(result);
-                })),
-            })
-        })
-        .await??;
-        durable.await.context("the engine has ended")??;
-        loop {
-            let changed = self.handle.board.changed();
-            let status = self.handle.board.load();
-            if status
-                .rules
-                .values()
-                .all(|rule| rule.status != "catching up")
-            {
-                return Ok(());
+        let sources = if once { self.sources.take() } else { None };
+        let drained = async {
+            if once {
+                drained(&handle, sources).await
+            } else {
+                std::future::pending().await
             }
-            changed.await;
-        }
-    }
-
-    /// Resolves when the engine has ended by itself, with why.
-    pub async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.engine).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => anyhow!("the engine has ended"),
-            Err(_) => anyhow!("the engine's thread is gone"),
+        };
+        tokio::select! {
+            biased;
+            ended = engine_end(&mut self.engine) => End::Failed(match ended {
+                Ok(()) => anyhow!("the engine has ended"),
+                Err(error) => error,
+            }),
+            result = drained => match result {
+                Ok(()) => End::Asked("the sources have been read".to_owned()),
+                Err(error) => End::Failed(error),
+            },
         }
     }
 
@@ -221,25 +205,20 @@ impl Host {
         self.handle
             .board
             .update(|status| status.stopping = Some(reason.to_owned()));
-        self.end_input().await?;
+        let input_ended = self.end_input().await;
         // An engine that has ended already says why below.
         let _ = self.handle.control(Control::Shutdown);
-        let ended = (&mut self.engine)
-            .await
-            .map_err(|_| anyhow!("the engine's thread is gone"))?;
+        let ended = match self.engine {
+            Some(_) => engine_end(&mut self.engine).await,
+            // Its end was the reason, which is told already.
+            None => Ok(()),
+        };
         let seq = self.handle.board.load().durable_seq;
         self.close().await;
         ended?;
+        input_ended?;
         tracing::info!("ended: {reason}; the store is at seq {seq}");
         Ok(())
-    }
-
-    /// After the engine has failed: ends what is left.
-    pub async fn abandon(mut self) {
-        if let Err(error) = self.end_input().await {
-            tracing::error!("{error:#}");
-        }
-        self.close().await;
     }
 
     async fn end_input(&mut self) -> anyhow::Result<()> {
@@ -262,6 +241,51 @@ impl Host {
             }
         }
         drop(self.announced);
+    }
+}
+
+/// Waits for the engine's end, and takes it.
+async fn engine_end(
+    engine: &mut Option<oneshot::Receiver<anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
+    let Some(receiver) = engine.as_mut() else {
+        return std::future::pending().await;
+    };
+    let ended = receiver.await;
+    *engine = None;
+    ended.unwrap_or_else(|_| Err(anyhow!("the engine's thread is gone")))
+}
+
+/// Waits until the sources of a batch run have been read, all of it is durable, and every rule that
+/// was behind has caught up.
+async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()> {
+    if let Some(sources) = sources {
+        tokio::task::spawn_blocking(move || sources.wait()).await??;
+    }
+    // An empty batch behind all others: once it is durable, so are they.
+    let (done, durable) = oneshot::channel();
+    let barrier = SourceBatch {
+        source: Arc::from("drain"),
+        changes: Vec::new(),
+        bad: Vec::new(),
+        positions: Vec::new(),
+        input_bytes: 0,
+        idempotency: None,
+        done: Some(Box::new(move |result| {
+            let _ = done.send(result);
+        })),
+    };
+    let submitter = handle.clone();
+    tokio::task::spawn_blocking(move || submitter.submit(barrier)).await??;
+    durable.await.context("the engine has ended")??;
+    loop {
+        let changed = handle.board.changed();
+        let status = handle.board.load();
+        let behind = |rule: &RuleStatusLine| rule.status == "catching up";
+        if !status.rules.values().any(behind) {
+            return Ok(());
+        }
+        changed.await;
     }
 }
 

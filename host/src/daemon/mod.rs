@@ -13,7 +13,7 @@ mod host;
 mod logging;
 mod signals;
 
-pub use host::{Host, Options};
+pub use host::{End, Host, Options};
 pub use logging::start as start_logging;
 
 use anyhow::bail;
@@ -36,17 +36,17 @@ pub fn run(config: Config, once: bool) -> anyhow::Result<()> {
         let mut signal = Signals::install()?.watch();
         let options = Options { once };
         let mut host = tokio::task::spawn_blocking(move || Host::start(config, options)).await??;
-        let reason = tokio::select! {
-            _ = signal.wait_for(Option::is_some) => {
-                let name = signal.borrow().unwrap_or("a signal");
-                format!("received {name}")
-            }
-            result = host.drained(), if once => {
-                result?;
-                "the sources have been read".to_owned()
-            }
-            error = host.failed() => {
-                host.abandon().await;
+        let end = tokio::select! {
+            name = signal.first() => End::Asked(format!("received {name}")),
+            end = host.ended(once) => end,
+        };
+        let reason = match end {
+            End::Asked(reason) => reason,
+            End::Failed(error) => {
+                // The error above all: what else fails on the way out is a consequence.
+                if let Err(also) = host.stop(&format!("{error:#}")).await {
+                    tracing::error!("{also:#}");
+                }
                 return Err(error);
             }
         };

@@ -23,9 +23,9 @@ impl Signals {
         })
     }
 
-    /// Watches for signals: the receiver gets the first one's name, the second ends the process with
-    /// 128 and its number.
-    pub(super) fn watch(mut self) -> watch::Receiver<Option<&'static str>> {
+    /// Watches for signals: the first one is told, the second ends the process with 128 and its
+    /// number.
+    pub(super) fn watch(mut self) -> FirstSignal {
         let (first, receiver) = watch::channel(None);
         tokio::spawn(async move {
             let (name, _) = self.next().await;
@@ -35,13 +35,28 @@ impl Signals {
             eprintln!("rulemill: a second {name}: ended at once");
             process::exit(128 + number);
         });
-        receiver
+        FirstSignal(receiver)
     }
 
     async fn next(&mut self) -> (&'static str, i32) {
         tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", 15),
             _ = self.interrupt.recv() => ("SIGINT", 2),
+        }
+    }
+}
+
+/// Where the first signal is told.
+#[derive(Debug)]
+pub(super) struct FirstSignal(watch::Receiver<Option<&'static str>>);
+
+impl FirstSignal {
+    /// Resolves with the first signal's name, also if it has come already.
+    pub(super) async fn first(&mut self) -> &'static str {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(name) => name.unwrap_or("a signal"),
+            // The watcher ends with the runtime alone, and this with it.
+            Err(_) => std::future::pending().await,
         }
     }
 }

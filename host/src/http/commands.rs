@@ -3,7 +3,11 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
+    http::StatusCode,
 };
 use crossbeam_channel::Sender;
 
@@ -25,7 +29,7 @@ pub(super) async fn pause(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RuleNamed>, Problem> {
     let rule = segment(path)?;
-    let rule = ask(api, |reply| Control::Pause { rule, reply }).await?;
+    let rule = ask(api, move |reply| Control::Pause { rule, reply }).await?;
     Ok(Json(RuleNamed { rule }))
 }
 
@@ -34,40 +38,47 @@ pub(super) async fn resume(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RuleNamed>, Problem> {
     let rule = segment(path)?;
-    let rule = ask(api, |reply| Control::Resume { rule, reply }).await?;
+    let rule = ask(api, move |reply| Control::Resume { rule, reply }).await?;
     Ok(Json(RuleNamed { rule }))
 }
 
 pub(super) async fn retry(
     State(api): State<Api>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Retried>, Problem> {
-    let Selection { rule, id, .. } = selection(&body)?;
+    let Selection { rule, id, .. } = selection(body)?;
     let (settled, parked) =
-        ask(api, |reply| Control::RetryDeadLetters { rule, id, reply }).await?;
+        ask(api, move |reply| Control::RetryDeadLetters { rule, id, reply }).await?;
     Ok(Json(Retried { settled, parked }))
 }
 
 pub(super) async fn drop_letters(
     State(api): State<Api>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Dropped>, Problem> {
-    let Selection { rule, id, all } = selection(&body)?;
+    let Selection { rule, id, all } = selection(body)?;
     if rule.is_none() && id.is_none() && !all {
         return Err(Problem::new(
             Kind::BadRequest,
             "say which to drop: {\"id\":N}, {\"rule\":\"plugin.rule\"} or {\"all\":true}; dropped changes are gone",
         ));
     }
-    let dropped = ask(api, |reply| Control::DropDeadLetters { rule, id, reply }).await?;
+    let dropped = ask(api, move |reply| Control::DropDeadLetters { rule, id, reply }).await?;
     Ok(Json(Dropped { dropped }))
 }
 
-fn selection(body: &[u8]) -> Result<Selection, Problem> {
+fn selection(body: Result<Bytes, BytesRejection>) -> Result<Selection, Problem> {
+    let body = body.map_err(|rejection| {
+        let kind = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Kind::BodyTooLarge,
+            _ => Kind::BadRequest,
+        };
+        Problem::new(kind, rejection.body_text())
+    })?;
     if body.is_empty() {
         return Ok(Selection::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(&body).map_err(|error| {
         Problem::new(
             Kind::BadRequest,
             format!("the body is no {{\"rule\":..,\"id\":..}}: {error}"),
