@@ -118,7 +118,7 @@ impl<'a, T: SourceRow> Argument<'a> for &'a Lookup<T> {
     #[inline]
     fn take(resource: &'a mut dyn Resource, call: &Call) -> Self {
         let lookup: &mut Lookup<T> = resource::of(resource);
-        lookup.begin(call);
+        lookup.core.begin(call);
         lookup
     }
 }
