@@ -1,5 +1,7 @@
 //! A plugin built from its configuration, over the harness: what a typed one does, it does too.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use rulemill_sdk::{
     dynamic::{Change, ColumnType, Context, Plugin, Range, Record, Table, Value, to_json},
     prelude::{Delta, Outcome, Row, json, reject},

@@ -1,5 +1,7 @@
 //! Whole plugins over the harness: what batching must not show, undo, timers, scans, lookups.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use rulemill_sdk::{
     prelude::*,
     testing::{Fault, Harness},

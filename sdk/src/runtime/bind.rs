@@ -197,6 +197,9 @@ pub trait RuleCall: Send {
     fn places(&self) -> &[usize];
 }
 
+/// Declares an argument and gives its place.
+type Declare = fn(&mut Plan) -> Result<usize, String>;
+
 /// A rule's function with the places of its arguments.
 #[doc(hidden)]
 pub struct Bound<const N: usize, I, F> {
@@ -214,7 +217,7 @@ where
     pub fn bind(
         plan: &mut Plan,
         name: &str,
-        arguments: [fn(&mut Plan) -> Result<usize, String>; N],
+        arguments: [Declare; N],
         function: F,
     ) -> Result<Box<dyn RuleCall>, String> {
         let input = I::declare(plan).map_err(|error| format!("rule {name}: {error}"))?;

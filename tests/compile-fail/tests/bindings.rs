@@ -3,6 +3,8 @@
 //! After a wanted change of the WIT package or of wit-bindgen's version: run this test with
 //! `BINDINGS=overwrite`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use wit_bindgen_core::{Files, WorldGenerator, wit_parser::Resolve};

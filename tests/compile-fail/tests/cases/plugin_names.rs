@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 use rulemill_sdk::prelude::*;
 
 #[derive(Row)]
