@@ -70,7 +70,7 @@ use crate::{
     change::{self, Timer},
     error::Outcome,
     lookup::LookupCore,
-    runtime::{Call, Item, NOTIFY, Plan, PluginRuntime, Resource, RuleCall, TIMERS},
+    runtime::{Call, Item, NOTIFY, Plan, PluginRuntime, Resource, RuleCall, TIMERS, WRONG_KIND},
     schema::Schema,
     store::Store,
 };
@@ -273,7 +273,7 @@ impl RuleBuilder<'_> {
         let input = Input::Changes(table.number);
         self.add(input, move |item, context| {
             let Item::Change(kind, reader) = item else {
-                return Err(DecodeError::OutOfRange("an item's kind for its rule"));
+                return Err(WRONG_KIND);
             };
             let change = match kind {
                 Kind::Insert => Change::insert(schema.read(reader)?),
@@ -282,7 +282,8 @@ impl RuleBuilder<'_> {
                     Change::update(before, schema.read(reader)?)
                 }
                 Kind::Delete => Change::delete(schema.read(reader)?),
-                Kind::Read | Kind::Timer | Kind::Tick => Change::read(schema.read(reader)?),
+                Kind::Read => Change::read(schema.read(reader)?),
+                Kind::Timer | Kind::Tick => return Err(WRONG_KIND),
             };
             Ok(function(&change, context))
         })
@@ -314,7 +315,7 @@ impl RuleBuilder<'_> {
         }
         self.add(Input::Timers, move |item, context| match item {
             Item::Timer(timer) => Ok(function(&timer, context)),
-            Item::Change(..) => Err(DecodeError::OutOfRange("an item's kind for its rule")),
+            Item::Change(..) => Err(WRONG_KIND),
         })
     }
 

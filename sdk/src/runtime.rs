@@ -21,6 +21,7 @@ use rulemill_wire::{
 
 use crate::{change::Timer, error, state::StateReader, timers::Timers};
 
+pub(crate) use self::bind::WRONG_KIND;
 pub(crate) use self::resource::{NOTIFY, TIMERS, of as resource_of};
 #[doc(hidden)]
 pub use self::{

@@ -148,6 +148,16 @@ fn harness(batch: usize) -> Harness {
 }
 
 #[test]
+fn a_plugin_can_move_to_another_thread() {
+    let plugin = plugin();
+    let described = std::thread::spawn(move || {
+        let mut plugin = plugin;
+        plugin.describe("null").is_ok()
+    });
+    assert!(described.join().unwrap());
+}
+
+#[test]
 fn the_manifest_is_made_from_the_signatures() {
     let manifest = Manifest::from_bytes(&plugin().describe("null").unwrap()).unwrap();
     let tables: Vec<_> = manifest

@@ -40,7 +40,8 @@ pub trait Input: Sized + 'static {
     fn take(item: Item<'_, '_>) -> Result<Self, DecodeError>;
 }
 
-const WRONG_KIND: DecodeError = DecodeError::OutOfRange("an item's kind for its rule");
+/// An item came to a rule that is called for something else.
+pub(crate) const WRONG_KIND: DecodeError = DecodeError::OutOfRange("an item's kind for its rule");
 
 impl<T: Row> Input for Change<T> {
     fn declare(plan: &mut Plan) -> Result<manifest::Input, String> {

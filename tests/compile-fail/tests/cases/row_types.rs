@@ -41,14 +41,4 @@ struct Nested {
     note: Option<Option<String>>,
 }
 
-struct Money(i64);
-
-#[derive(Row)]
-#[table(source = "orders")]
-struct Own {
-    #[key]
-    id: i64,
-    price: Money,
-}
-
 fn main() {}

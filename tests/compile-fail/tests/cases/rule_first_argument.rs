@@ -39,11 +39,6 @@ fn borrowed(change: &Change<Order>) -> Outcome {
 }
 
 #[rule]
-fn of_nothing(change: Change) -> Outcome {
-    Ok(())
-}
-
-#[rule]
 fn two_inputs(change: Change<Order>, timer: Timer) -> Outcome {
     Ok(())
 }

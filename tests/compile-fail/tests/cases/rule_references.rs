@@ -52,9 +52,4 @@ fn borrowed_now(change: Change<Order>, now: &Now) -> Outcome {
     Ok(())
 }
 
-#[rule]
-fn table_of_nothing(change: Change<Order>, totals: &mut Table) -> Outcome {
-    Ok(())
-}
-
 fn main() {}

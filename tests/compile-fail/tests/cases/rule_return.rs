@@ -25,9 +25,4 @@ fn returns_a_number(change: Change<Order>) -> i64 {
     0
 }
 
-#[rule]
-fn returns_another_error(change: Change<Order>) -> Result<(), String> {
-    Ok(())
-}
-
 fn main() {}
