@@ -1,5 +1,6 @@
 //! The plugin directory: what is there at start, and what comes, changes and goes while it is
 //! watched.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 #[path = "../guests/mod.rs"]
 mod guests;
@@ -70,8 +71,12 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
+        Self::start(|dir| fs::create_dir(dir).unwrap())
+    }
+
+    fn start(prepare: impl FnOnce(&Path)) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        fs::create_dir(temporary.path().join("plugins")).unwrap();
+        prepare(&temporary.path().join("plugins"));
         let (send, events) = mpsc::channel();
         let watching = open(&temporary.path().join("plugins"))
             .watch(move |event| send.send(line(event)).unwrap())
@@ -254,15 +259,14 @@ fn a_file_written_piece_by_piece_ends_up_loaded() {
 }
 
 #[test]
-fn a_directory_that_comes_late_or_is_replaced_is_picked_up() {
+fn a_directory_that_is_replaced_is_followed() {
     let dir = Watched::new();
     dir.write("a.wasm", &guest("1"));
     dir.expect("a loaded 1");
     let (plugins, aside) = (dir.path(""), dir.temporary.path().join("aside"));
-    fs::rename(&plugins, &aside).unwrap();
-    // The directory comes back with other content: what ran went on until then.
     fs::create_dir(dir.temporary.path().join("new")).unwrap();
     fs::write(dir.temporary.path().join("new/b.wasm"), guest("2")).unwrap();
+    fs::rename(&plugins, &aside).unwrap();
     fs::rename(dir.temporary.path().join("new"), &plugins).unwrap();
     let mut both = [(); 2].map(|()| {
         let event = dir.events.recv_timeout(Duration::from_secs(20));
@@ -272,4 +276,28 @@ fn a_directory_that_comes_late_or_is_replaced_is_picked_up() {
     assert_eq!(both, ["a removed", "b loaded 2"]);
     dir.write("b.wasm", &guest("3"));
     dir.expect("b loaded 3");
+}
+
+#[test]
+fn a_directory_that_goes_takes_nothing_with_it_and_is_waited_for() {
+    let dir = Watched::new();
+    dir.write("a.wasm", &guest("1"));
+    dir.expect("a loaded 1");
+    let (plugins, aside) = (dir.path(""), dir.temporary.path().join("aside"));
+    fs::rename(&plugins, &aside).unwrap();
+    let event = dir.events.recv_timeout(Duration::from_millis(1_200));
+    assert!(event.is_err(), "{event:?}");
+    fs::rename(&aside, &plugins).unwrap();
+    dir.write("b.wasm", &guest("2"));
+    dir.expect("b loaded 2");
+}
+
+#[test]
+fn a_directory_that_comes_late_is_found() {
+    let dir = Watched::start(|_| {});
+    fs::create_dir(dir.path("")).unwrap();
+    dir.write("a.wasm", &guest("1"));
+    dir.expect("a loaded 1");
+    dir.write("a.wasm", &guest("2"));
+    dir.expect("a loaded 2");
 }

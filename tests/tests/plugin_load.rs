@@ -1,54 +1,17 @@
 //! Loading: core modules are wrapped, compiled code is kept, and plugins share one runtime.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 #[path = "../guests/mod.rs"]
 mod guests;
 
 use std::sync::Arc;
 
-use guests::{Guest, State, assemble, load};
+use guests::{Guest, State, core_module, load};
 use rulemill::{
     limits::Limits,
     rule::{CacheCounts, Plugin, Runtime},
 };
 use serde_json::Value;
-use wit_component::{StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
-
-/// A core module as `cargo build` leaves it: functions by their names in the interface, and a custom
-/// section that says what the interface is.
-fn core_module(version: &str) -> Vec<u8> {
-    let manifest = guests::manifest().to_bytes();
-    let data: String = manifest
-        .iter()
-        .map(|byte| format!("\\{byte:02x}"))
-        .collect();
-    let mut module = assemble(&format!(
-        r#"(module
-            (import "rulemill:plugin/diagnostics@{version}" "log" (func $log (param i32 i32 i32)))
-            (memory (export "memory") 2)
-            (data (i32.const 0) "\00\00\00\00\10\00\00\00\04\00\00\00")
-            (data (i32.const 16) "\00\00\00\00")
-            (data (i32.const 32) "\00\00\00\00\00\10\00\00\{len:02x}\00\00\00")
-            (data (i32.const 1024) "handling")
-            (data (i32.const 4096) "{data}")
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
-            (func (export "describe") (param i32 i32) (result i32) i32.const 32)
-            (func (export "apply") (param i32 i32) (result i32)
-                (call $log (i32.const 1) (i32.const 1024) (i32.const 8))
-                i32.const 0))"#,
-        len = manifest.len()
-    ));
-    let wit = include_str!("../../sdk/wit/v1/plugin.wit");
-    let wit = wit.replace(
-        "rulemill:plugin@1.0.0",
-        &format!("rulemill:plugin@{version}"),
-    );
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("plugin.wit", &wit).unwrap();
-    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
-    module
-}
 
 #[test]
 fn a_core_module_with_metadata_is_wrapped() {
