@@ -104,7 +104,8 @@ fn check_output(function: &ItemFn) -> Result<()> {
     match &function.sig.output {
         ReturnType::Default => Err(Error::new_spanned(&function.sig.ident, message)),
         ReturnType::Type(_, ty) => match name(ty).as_deref() {
-            Some("Outcome" | "Result") => Ok(()),
+            Some("Outcome") => Ok(()),
+            Some("Result") if ty.to_token_stream().to_string().contains("RuleError") => Ok(()),
             _ => Err(Error::new_spanned(ty, message)),
         },
     }
@@ -234,9 +235,13 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
     let slots: Vec<_> = (0..arguments.len())
         .map(|place| quote::format_ident!("__argument_{place}"))
         .collect();
-    let takes = slots
-        .iter()
-        .map(|slot| quote!(::rulemill_sdk::__private::Argument::take(&mut **#slot, __call)));
+    let takes = slots.iter().zip(arguments).map(|(slot, ty)| {
+        quote_spanned!(ty.span()=> ::rulemill_sdk::__private::Argument::take(&mut **#slot, __call))
+    });
+    // Spans of the author's code, so that the compiler's own messages point there.
+    let bind =
+        quote_spanned!(input.span()=> ::rulemill_sdk::__private::Bound::<_, #input, _>::bind);
+    let call = quote!(#ident(__input, #(#takes),*));
     quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, unreachable_pub)]
@@ -249,12 +254,12 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
                 ::std::boxed::Box<dyn ::rulemill_sdk::__private::RuleCall>,
                 ::std::string::String,
             > {
-                ::rulemill_sdk::__private::Bound::bind(
+                #bind(
                     plan,
                     #name,
                     [#(#declares),*],
                     |__input: #input, [#(#slots),*], __call| -> ::rulemill_sdk::Outcome {
-                        #ident(__input, #(#takes),*)
+                        #call
                     },
                 )
             }
