@@ -37,6 +37,10 @@ impl<T> Config<T> {
 }
 
 impl<T: DeserializeOwned> Config<T> {
+    pub(crate) fn into_inner(self) -> T {
+        self.value
+    }
+
     pub(crate) fn from_json(json: &str) -> Result<Self, String> {
         let json = match json.trim() {
             "" => "null",

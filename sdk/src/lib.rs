@@ -56,6 +56,7 @@ extern crate self as rulemill_sdk;
 mod change;
 mod config;
 mod diagnostics;
+pub mod dynamic;
 mod error;
 mod lookup;
 mod notify;

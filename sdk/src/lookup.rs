@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     error::StateError,
-    row::{Index, KeyPrefix, Row, RowKey, SourceRow},
+    row::{Index, KeyPrefix, Row, SourceRow},
     runtime::Call,
     scan::{Ends, KeyBounds, Pages, Scan, Source, prefix_ends},
-    schema::Typed,
+    schema::{Schema, Typed},
     state::{Found, StateReader},
     testing::MemoryState,
 };
@@ -36,16 +36,7 @@ use crate::{
 /// # Ok::<(), RuleError>(())
 /// ```
 pub struct Lookup<T: Row> {
-    table: u32,
-    at: Cell<u64>,
-    pub(crate) state: Option<Arc<dyn StateReader>>,
-    cache: RefCell<Cache<T>>,
-}
-
-struct Cache<T: Row> {
-    /// Each row asked for, and the first seq at which it may be another.
-    rows: FxHashMap<T::Key, (Option<Arc<T>>, u64)>,
-    buffer: Vec<u8>,
+    pub(crate) core: LookupCore<Typed<T>>,
 }
 
 impl<T: Row> std::fmt::Debug for Lookup<T> {
@@ -57,13 +48,7 @@ impl<T: Row> std::fmt::Debug for Lookup<T> {
 impl<T: SourceRow> Lookup<T> {
     pub(crate) fn new(number: u16) -> Self {
         Self {
-            table: number.into(),
-            at: Cell::new(0),
-            state: None,
-            cache: RefCell::new(Cache {
-                rows: FxHashMap::default(),
-                buffer: Vec::new(),
-            }),
+            core: LookupCore::new(Typed::new(), number),
         }
     }
 
@@ -78,35 +63,8 @@ impl<T: SourceRow> Lookup<T> {
     /// ```
     pub fn from_rows(rows: impl IntoIterator<Item = T>) -> Self {
         let mut lookup = Self::new(0);
-        lookup.state = Some(Arc::new(MemoryState::of_rows(rows)));
+        lookup.core.state = Some(Arc::new(MemoryState::of_rows(rows)));
         lookup
-    }
-
-    #[inline]
-    pub(crate) fn begin(&self, call: &Call) {
-        self.at.set(call.seq);
-    }
-
-    pub(crate) fn start_batch(&mut self, state: Option<&Arc<dyn StateReader>>) {
-        self.state = state.cloned();
-        self.cache.get_mut().rows.clear();
-    }
-
-    fn decode(found: Found) -> Result<(Option<Arc<T>>, u64), StateError> {
-        let row = match &found.row {
-            Some(bytes) => Some(Arc::new(
-                T::read_row(&mut Reader::new(bytes))
-                    .map_err(|error| StateError::new(T::SPEC.table, error))?,
-            )),
-            None => None,
-        };
-        Ok((row, found.until))
-    }
-
-    fn cached(&self, key: &T::Key) -> Option<Option<Arc<T>>> {
-        let cache = self.cache.borrow();
-        let (row, until) = cache.rows.get(key)?;
-        (self.at.get() < *until).then(|| row.clone())
     }
 
     /// The row with this key, if there is one.
@@ -125,20 +83,7 @@ impl<T: SourceRow> Lookup<T> {
     /// # Ok::<(), RuleError>(())
     /// ```
     pub fn get(&self, key: impl Into<T::Key>) -> Result<Option<Arc<T>>, StateError> {
-        let key = key.into();
-        if let Some(row) = self.cached(&key) {
-            return Ok(row);
-        }
-        let Some(state) = &self.state else {
-            return Ok(None);
-        };
-        let mut cache = self.cache.borrow_mut();
-        cache.buffer.clear();
-        key.write_form(&mut cache.buffer);
-        let found = state.get(self.table, &cache.buffer, self.at.get());
-        let (row, until) = Self::decode(found)?;
-        cache.rows.insert(key, (row.clone(), until));
-        Ok(row)
+        self.core.get(key.into())
     }
 
     /// The rows with these keys, in the order of the keys: one question to the host for all that are
@@ -159,33 +104,12 @@ impl<T: SourceRow> Lookup<T> {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Arc<T>>>, StateError> {
-        let keys: Vec<T::Key> = keys.into_iter().map(Into::into).collect();
-        let mut rows: Vec<Option<Option<Arc<T>>>> =
-            keys.iter().map(|key| self.cached(key)).collect();
-        let missing: Vec<usize> = (0..keys.len()).filter(|&i| rows[i].is_none()).collect();
-        if let (Some(state), false) = (&self.state, missing.is_empty()) {
-            let forms: Vec<Vec<u8>> = missing
-                .iter()
-                .map(|&i| {
-                    let mut form = Vec::new();
-                    keys[i].write_form(&mut form);
-                    form
-                })
-                .collect();
-            let found = state.get_many(self.table, &forms, self.at.get());
-            let mut cache = self.cache.borrow_mut();
-            for (&i, found) in missing.iter().zip(found) {
-                let (row, until) = Self::decode(found)?;
-                cache.rows.insert(keys[i].clone(), (row.clone(), until));
-                rows[i] = Some(row);
-            }
-        }
-        Ok(rows.into_iter().map(Option::flatten).collect())
+        self.core
+            .get_many(keys.into_iter().map(Into::into).collect())
     }
 
     fn pages(&self, index: Option<u32>, ends: &Ends) -> Scan<'_, T> {
-        let pages = Pages::new(self.state.clone(), self.table, self.at.get(), index, ends);
-        Scan::new(Source::Plain(pages, Typed::new()))
+        Scan::new(Source::Plain(self.core.pages(index, ends), Typed::new()))
     }
 
     /// The rows whose keys lie in this range, in the order of their keys.
@@ -242,5 +166,110 @@ impl<T: SourceRow> Lookup<T> {
     /// ```
     pub fn by_range<K>(&self, index: Index<T, K>, bounds: impl KeyBounds<K>) -> Scan<'_, T> {
         self.pages(Some(index.place()), &bounds.ends())
+    }
+}
+
+/// The core of a lookup: rows read from the host, each kept for as long as the answer holds.
+pub(crate) struct LookupCore<S: Schema> {
+    schema: S,
+    table: u32,
+    at: Cell<u64>,
+    pub(crate) state: Option<Arc<dyn StateReader>>,
+    cache: RefCell<Cache<S>>,
+}
+
+struct Cache<S: Schema> {
+    /// Each row asked for, and the first seq at which it may be another.
+    rows: FxHashMap<S::Key, (Shared<S>, u64)>,
+    buffer: Vec<u8>,
+}
+
+type Shared<S> = Option<Arc<<S as Schema>::Row>>;
+
+impl<S: Schema> LookupCore<S> {
+    pub(crate) fn new(schema: S, number: u16) -> Self {
+        Self {
+            schema,
+            table: number.into(),
+            at: Cell::new(0),
+            state: None,
+            cache: RefCell::new(Cache {
+                rows: FxHashMap::default(),
+                buffer: Vec::new(),
+            }),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn begin(&self, call: &Call) {
+        self.at.set(call.seq);
+    }
+
+    /// Forgets what was read: it held to the end of the batch before.
+    pub(crate) fn start_batch(&mut self, state: Option<&Arc<dyn StateReader>>) {
+        self.state = state.cloned();
+        self.cache.get_mut().rows.clear();
+    }
+
+    fn decode(&self, found: &Found) -> Result<Shared<S>, StateError> {
+        let Some(bytes) = &found.row else {
+            return Ok(None);
+        };
+        let row = self
+            .schema
+            .read(&mut Reader::new(bytes))
+            .map_err(|error| StateError::new(self.schema.table(), error))?;
+        Ok(Some(Arc::new(row)))
+    }
+
+    fn cached(&self, key: &S::Key) -> Option<Shared<S>> {
+        let cache = self.cache.borrow();
+        let (row, until) = cache.rows.get(key)?;
+        (self.at.get() < *until).then(|| row.clone())
+    }
+
+    pub(crate) fn get(&self, key: S::Key) -> Result<Shared<S>, StateError> {
+        if let Some(row) = self.cached(&key) {
+            return Ok(row);
+        }
+        let Some(state) = &self.state else {
+            return Ok(None);
+        };
+        let mut cache = self.cache.borrow_mut();
+        cache.buffer.clear();
+        self.schema.write_key_form(&key, &mut cache.buffer);
+        let found = state.get(self.table, &cache.buffer, self.at.get());
+        let row = self.decode(&found)?;
+        cache.rows.insert(key, (row.clone(), found.until));
+        Ok(row)
+    }
+
+    pub(crate) fn get_many(&self, keys: Vec<S::Key>) -> Result<Vec<Shared<S>>, StateError> {
+        let mut rows: Vec<Option<Shared<S>>> = keys.iter().map(|key| self.cached(key)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|&i| rows[i].is_none()).collect();
+        if let (Some(state), false) = (&self.state, missing.is_empty()) {
+            let forms: Vec<Vec<u8>> = missing
+                .iter()
+                .map(|&i| {
+                    let mut form = Vec::new();
+                    self.schema.write_key_form(&keys[i], &mut form);
+                    form
+                })
+                .collect();
+            let found = state.get_many(self.table, &forms, self.at.get());
+            let mut cache = self.cache.borrow_mut();
+            for (&i, found) in missing.iter().zip(found) {
+                let row = self.decode(&found)?;
+                cache
+                    .rows
+                    .insert(keys[i].clone(), (row.clone(), found.until));
+                rows[i] = Some(row);
+            }
+        }
+        Ok(rows.into_iter().map(Option::flatten).collect())
+    }
+
+    pub(crate) fn pages(&self, index: Option<u32>, ends: &Ends) -> Pages<S> {
+        Pages::new(self.state.clone(), self.table, self.at.get(), index, ends)
     }
 }

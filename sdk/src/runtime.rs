@@ -21,7 +21,8 @@ use rulemill_wire::{
 
 use crate::{change::Timer, error, state::StateReader, timers::Timers};
 
-pub(crate) use self::resource::TIMERS;
+pub(crate) use self::bind::WRONG_KIND;
+pub(crate) use self::resource::{NOTIFY, TIMERS, of as resource_of};
 #[doc(hidden)]
 pub use self::{
     bind::{Argument, Bound, Input, Item, Rule, RuleCall},

@@ -1,5 +1,7 @@
 //! Whole plugins over the harness: what batching must not show, undo, timers, scans, lookups.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use rulemill_sdk::{
     prelude::*,
     testing::{Fault, Harness},
@@ -143,6 +145,16 @@ fn harness(batch: usize) -> Harness {
     Harness::with_config(plugin(), &config)
         .unwrap()
         .batches_of(batch)
+}
+
+#[test]
+fn a_plugin_can_move_to_another_thread() {
+    let plugin = plugin();
+    let described = std::thread::spawn(move || {
+        let mut plugin = plugin;
+        plugin.describe("null").is_ok()
+    });
+    assert!(described.join().unwrap());
 }
 
 #[test]

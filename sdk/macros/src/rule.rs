@@ -234,9 +234,13 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
     let slots: Vec<_> = (0..arguments.len())
         .map(|place| quote::format_ident!("__argument_{place}"))
         .collect();
-    let takes = slots
-        .iter()
-        .map(|slot| quote!(::rulemill_sdk::__private::Argument::take(&mut **#slot, __call)));
+    let takes = slots.iter().zip(arguments).map(|(slot, ty)| {
+        quote_spanned!(ty.span()=> ::rulemill_sdk::__private::Argument::take(&mut **#slot, __call))
+    });
+    // Spans of the author's code, so that the compiler's own messages point there.
+    let bind =
+        quote_spanned!(input.span()=> ::rulemill_sdk::__private::Bound::<_, #input, _>::bind);
+    let call = quote_spanned!(function.sig.output.span()=> #ident(__input, #(#takes),*));
     quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, unreachable_pub)]
@@ -249,12 +253,12 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
                 ::std::boxed::Box<dyn ::rulemill_sdk::__private::RuleCall>,
                 ::std::string::String,
             > {
-                ::rulemill_sdk::__private::Bound::bind(
+                #bind(
                     plan,
                     #name,
                     [#(#declares),*],
                     |__input: #input, [#(#slots),*], __call| -> ::rulemill_sdk::Outcome {
-                        #ident(__input, #(#takes),*)
+                        #call
                     },
                 )
             }

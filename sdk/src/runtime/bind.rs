@@ -40,7 +40,8 @@ pub trait Input: Sized + 'static {
     fn take(item: Item<'_, '_>) -> Result<Self, DecodeError>;
 }
 
-const WRONG_KIND: DecodeError = DecodeError::OutOfRange("an item's kind for its rule");
+/// An item came to a rule that is called for something else.
+pub(crate) const WRONG_KIND: DecodeError = DecodeError::OutOfRange("an item's kind for its rule");
 
 impl<T: Row> Input for Change<T> {
     fn declare(plan: &mut Plan) -> Result<manifest::Input, String> {
@@ -118,7 +119,7 @@ impl<'a, T: SourceRow> Argument<'a> for &'a Lookup<T> {
     #[inline]
     fn take(resource: &'a mut dyn Resource, call: &Call) -> Self {
         let lookup: &mut Lookup<T> = resource::of(resource);
-        lookup.begin(call);
+        lookup.core.begin(call);
         lookup
     }
 }
@@ -197,6 +198,9 @@ pub trait RuleCall: Send {
     fn places(&self) -> &[usize];
 }
 
+/// Declares an argument and gives its place.
+type Declare = fn(&mut Plan) -> Result<usize, String>;
+
 /// A rule's function with the places of its arguments.
 #[doc(hidden)]
 pub struct Bound<const N: usize, I, F> {
@@ -214,7 +218,7 @@ where
     pub fn bind(
         plan: &mut Plan,
         name: &str,
-        arguments: [fn(&mut Plan) -> Result<usize, String>; N],
+        arguments: [Declare; N],
         function: F,
     ) -> Result<Box<dyn RuleCall>, String> {
         let input = I::declare(plan).map_err(|error| format!("rule {name}: {error}"))?;

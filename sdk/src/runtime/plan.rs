@@ -68,6 +68,16 @@ impl Plan {
         Ok(plan)
     }
 
+    pub(crate) fn set_name(&mut self, name: &str, version: &str) {
+        self.manifest.name = name.to_owned();
+        self.manifest.version = version.to_owned();
+    }
+
+    /// The table of this number.
+    pub(crate) fn manifest_table(&self, number: u16) -> &Table {
+        &self.manifest.tables[usize::from(number)]
+    }
+
     pub(crate) fn config(&self) -> &str {
         &self.config
     }

@@ -10,6 +10,7 @@ use crate::{
     lookup::Lookup,
     notify::Notify,
     row::{DerivedRow, SourceRow},
+    runtime::Call,
     state::StateReader,
     table::Table,
     timers::Timers,
@@ -26,6 +27,10 @@ pub(crate) const NOW: usize = 2;
 #[doc(hidden)]
 pub trait Resource: Any + Send {
     fn start_batch(&mut self, _state: &Arc<dyn StateReader>) {}
+
+    /// Begins a call, for rules that find their resources at run time; the others do it as they take
+    /// them.
+    fn begin(&mut self, _call: &Call) {}
 
     /// Whether the call that ended left things in order.
     fn check(&self) -> Result<(), RuleError> {
@@ -82,15 +87,19 @@ impl<T: DerivedRow> Resource for Table<T> {
 
 impl<T: SourceRow> Resource for Lookup<T> {
     fn start_batch(&mut self, state: &Arc<dyn StateReader>) {
-        Lookup::start_batch(self, Some(state));
+        self.core.start_batch(Some(state));
     }
 
     fn flush(&mut self, _effects: &mut EffectsWriter) {
-        Lookup::start_batch(self, None);
+        self.core.start_batch(None);
     }
 }
 
 impl Resource for Timers {
+    fn begin(&mut self, call: &Call) {
+        Timers::begin(self, call);
+    }
+
     fn undo(&mut self) {
         Timers::undo(self);
     }
@@ -101,6 +110,10 @@ impl Resource for Timers {
 }
 
 impl Resource for Notify {
+    fn begin(&mut self, call: &Call) {
+        Notify::begin(self, call);
+    }
+
     fn undo(&mut self) {
         Notify::undo(self);
     }

@@ -32,11 +32,14 @@ pub struct MemoryState {
     tables: Vec<MemoryTable>,
 }
 
+/// From which seq on a row (in wire form) stands.
+type Version = (u64, Option<Vec<u8>>);
+
 #[derive(Debug, Clone)]
 struct MemoryTable {
     table: Table,
     /// Key form to versions, oldest first; `None` where the row went.
-    rows: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    rows: BTreeMap<Vec<u8>, Vec<Version>>,
 }
 
 impl MemoryState {
