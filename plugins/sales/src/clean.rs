@@ -118,7 +118,10 @@ impl Tables<'_> {
             return self.take_from_dropped(id);
         };
         let same = (Some(sale.receipt), Some(sale.product));
-        let next = self.dropped.by(DroppedSale::BY_RECEIPT_PRODUCT, same).next();
+        let next = self
+            .dropped
+            .by(DroppedSale::BY_RECEIPT_PRODUCT, same)
+            .next();
         if let Some(duplicate) = next {
             let id = duplicate?.id;
             self.take_from_dropped(id)?;

@@ -111,7 +111,10 @@ pub(crate) mod tests {
                 raw(1, "R1", "2026-01-31", "0", "1"),
                 "quantity is no positive whole number",
             ),
-            (raw(1, "R1", "2026-01-31", "2", "free"), "price is no amount"),
+            (
+                raw(1, "R1", "2026-01-31", "2", "free"),
+                "price is no amount",
+            ),
             (raw(1, "R1", "2026-01-31", "2", "-1"), "price is no amount"),
         ] {
             assert_eq!(reason(row), expected);

@@ -108,7 +108,10 @@ pub fn sales_best_days(
         None => drop(ranked.remove(change.key())?),
     }
     let order = ranked.by_range(RankedDay::BY_REVENUE, ..).descending();
-    let mut top = order.limit(BEST_DAYS).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut top = order
+        .limit(BEST_DAYS)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter();
     for place in 1..=BEST_DAYS as i64 {
         let Some(RankedDay { day, revenue }) = top.next() else {
             best.remove(place)?;
@@ -178,7 +181,10 @@ mod tests {
         let mut months = Table::in_memory();
         sales_by_month(Change::insert(sales_day(1, 20)), &mut months)?;
         sales_by_month(Change::insert(sales_day(31, 5)), &mut months)?;
-        sales_by_month(Change::update(sales_day(1, 20), sales_day(1, 30)), &mut months)?;
+        sales_by_month(
+            Change::update(sales_day(1, 20), sales_day(1, 30)),
+            &mut months,
+        )?;
         let expected = SalesMonth {
             month: day(1),
             days: 2,
@@ -210,7 +216,11 @@ mod tests {
             let gone = Change::delete(sales_day(number, number.into()));
             sales_best_days(gone, &mut ranked, &mut best)?;
         }
-        assert_eq!(days(&best), [11, 10, 9, 8, 7, 6, 5, 12], "eight days are left");
+        assert_eq!(
+            days(&best),
+            [11, 10, 9, 8, 7, 6, 5, 12],
+            "eight days are left"
+        );
         Ok(())
     }
 }

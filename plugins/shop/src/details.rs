@@ -112,15 +112,28 @@ mod tests {
         let users = Lookup::from_rows([user("Ada")]);
         let products = Lookup::from_rows([product(15, 9)]);
         let mut details = Table::in_memory();
-        order_details(Change::insert(order(7, 2, 30)), &users, &products, &mut details)?;
-        let unknown = Order { id: 2, ..order(8, 2, 30) };
+        order_details(
+            Change::insert(order(7, 2, 30)),
+            &users,
+            &products,
+            &mut details,
+        )?;
+        let unknown = Order {
+            id: 2,
+            ..order(8, 2, 30)
+        };
         order_details(Change::insert(unknown), &users, &products, &mut details)?;
         let rows = details.rows();
         assert_eq!(rows[0].user_name.as_deref(), Some("Ada"));
         assert_eq!(rows[0].city.as_deref(), Some("Bergen"));
         assert_eq!(rows[0].price_today, Some(15.into()));
         assert_eq!(rows[1].product_name, None);
-        order_details(Change::delete(order(7, 2, 30)), &users, &products, &mut details)?;
+        order_details(
+            Change::delete(order(7, 2, 30)),
+            &users,
+            &products,
+            &mut details,
+        )?;
         assert_eq!(details.rows().len(), 1);
         Ok(())
     }
@@ -130,7 +143,12 @@ mod tests {
         let users = Lookup::from_rows([user("Ada")]);
         let products = Lookup::from_rows([]);
         let mut details = Table::in_memory();
-        order_details(Change::insert(order(7, 2, 30)), &users, &products, &mut details)?;
+        order_details(
+            Change::insert(order(7, 2, 30)),
+            &users,
+            &products,
+            &mut details,
+        )?;
         user_in_details(Change::update(user("Ada"), user("Ada King")), &mut details)?;
         assert_eq!(details.rows()[0].user_name.as_deref(), Some("Ada King"));
         user_in_details(Change::delete(user("Ada King")), &mut details)?;
@@ -143,7 +161,12 @@ mod tests {
         let users = Lookup::from_rows([]);
         let products = Lookup::from_rows([product(15, 9)]);
         let mut details = Table::in_memory();
-        order_details(Change::insert(order(7, 2, 30)), &users, &products, &mut details)?;
+        order_details(
+            Change::insert(order(7, 2, 30)),
+            &users,
+            &products,
+            &mut details,
+        )?;
         product_in_details(Change::update(product(15, 9), product(12, 9)), &mut details)?;
         let detail = &details.rows()[0];
         assert_eq!(detail.price_today, Some(12.into()));

@@ -65,7 +65,10 @@ mod tests {
         let mut low = Table::in_memory();
         let mut notify = Notify::default();
         let mut sent = Vec::new();
-        for (hour, (before, after)) in [(9, 4), (4, 3), (3, 20), (20, 5), (5, 1)].iter().enumerate() {
+        for (hour, (before, after)) in [(9, 4), (4, 3), (3, 20), (20, 5), (5, 1)]
+            .iter()
+            .enumerate()
+        {
             let now = Now::at(format!("2026-01-31T{hour:02}:00:00Z").parse()?);
             let change = Change::update(product(15, *before), product(15, *after));
             low_stock(change, &mut low, &mut notify, now)?;

@@ -79,7 +79,10 @@ mod tests {
     fn an_order_that_moves_is_counted_where_it_is() -> Outcome {
         let mut totals = Table::in_memory();
         product_totals(Change::insert(order(7, 2, 20)), &mut totals)?;
-        product_totals(Change::update(order(7, 2, 20), order(8, 3, 45)), &mut totals)?;
+        product_totals(
+            Change::update(order(7, 2, 20), order(8, 3, 45)),
+            &mut totals,
+        )?;
         let expected = [product_total(7, 0, 0, 0), product_total(8, 1, 3, 45)];
         assert_eq!(totals.rows(), expected);
         Ok(())
@@ -89,7 +92,10 @@ mod tests {
     fn a_user_without_orders_has_no_row() -> Outcome {
         let mut totals = Table::in_memory();
         user_totals(Change::insert(order(7, 2, 20)), &mut totals)?;
-        user_totals(Change::update(order(7, 2, 20), order(7, 3, 30)), &mut totals)?;
+        user_totals(
+            Change::update(order(7, 2, 20), order(7, 3, 30)),
+            &mut totals,
+        )?;
         let spent = UserTotal {
             user_id: 5,
             orders: 1,
