@@ -169,7 +169,3 @@ fn stopping(reason: &str) -> Problem {
         format!("the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"),
     )
 }
-
-fn decode_body(_api: &Api, _body: &[u8]) -> Result<Vec<RawChange>, Problem> {
-    todo!()
-}
