@@ -84,7 +84,7 @@ fn commit(store: &Store, mut group: Vec<WriteSet>) -> Committed {
         .last()
         .map(|write_set| write_set.last_seq)
         .unwrap_or_default();
-    match store.commit(group) {
+    match store.commit(&mut group) {
         Ok(_) => {
             for (done, receipt) in waiting {
                 done(Ok(receipt));

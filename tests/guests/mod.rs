@@ -1,5 +1,6 @@
 //! Guests for tests: written as text, assembled here, and the state that they are given to read.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +12,8 @@ use rulemill_wire::{
     ColumnType,
     manifest::{Access, Column, Input, Manifest, Rule, Table},
 };
+use wit_component::{StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// The frozen guest of interface v1.
 pub(crate) const V1: &str = include_str!("v1.wat");
@@ -96,6 +99,42 @@ pub(crate) fn manifest() -> Manifest {
             sets_timers: false,
         }],
     }
+}
+
+/// A core module as `cargo build` leaves it: functions by their names in the interface, and a custom
+/// section that says what the interface is.
+pub(crate) fn core_module(version: &str) -> Vec<u8> {
+    let manifest = manifest().to_bytes();
+    let data: String = manifest
+        .iter()
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    let mut module = assemble(&format!(
+        r#"(module
+            (import "rulemill:plugin/diagnostics@{version}" "log" (func $log (param i32 i32 i32)))
+            (memory (export "memory") 2)
+            (data (i32.const 0) "\00\00\00\00\10\00\00\00\04\00\00\00")
+            (data (i32.const 16) "\00\00\00\00")
+            (data (i32.const 32) "\00\00\00\00\00\10\00\00\{len:02x}\00\00\00")
+            (data (i32.const 1024) "handling")
+            (data (i32.const 4096) "{data}")
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
+            (func (export "describe") (param i32 i32) (result i32) i32.const 32)
+            (func (export "apply") (param i32 i32) (result i32)
+                (call $log (i32.const 1) (i32.const 1024) (i32.const 8))
+                i32.const 0))"#,
+        len = manifest.len()
+    ));
+    let wit = include_str!("../../sdk/wit/v1/plugin.wit");
+    let wit = wit.replace(
+        "rulemill:plugin@1.0.0",
+        &format!("rulemill:plugin@{version}"),
+    );
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", &wit).unwrap();
+    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    module
 }
 
 /// Loads a guest with no configuration.

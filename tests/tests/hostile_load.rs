@@ -1,5 +1,6 @@
 //! Files that are no plugins and guests that misbehave: each is refused, or its call ended, with the
 //! reason that belongs to it, and the host goes on.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 #[path = "../guests/mod.rs"]
 mod guests;
@@ -445,6 +446,21 @@ fn apply_misbehaves() {
          (call $log (i32.const 0) (i32.const 5000) (i32.const 1)) (call $effects)",
         "broke the plugin interface: ..",
     );
+    let small_memory = Guest {
+        fields: "(memory $small 1 2)",
+        apply: "(local $i i32)
+            (loop $l
+              (drop (memory.grow $small (i32.const 1000)))
+              (local.set $i (i32.add (local.get $i) (i32.const 1)))
+              (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))
+            unreachable",
+        ..Guest::default()
+    };
+    check_apply(
+        "what a memory's own maximum refuses isn't counted",
+        &small_memory,
+        "trapped: wasm `unreachable` instruction executed",
+    );
     let recursion = Guest {
         fields: "(func $deep (param i32) (result i32)
             (i32.add (call $deep (i32.add (local.get 0) (i32.const 1))) (local.get 0)))",
@@ -535,6 +551,49 @@ fn each_call_has_its_whole_allowance() {
         assert_eq!(reads.len(), 1_000);
         assert_eq!(reads[999], Read::Get(0, Vec::new(), 9));
     }
+}
+
+/// Files with a few bytes changed: each loads or is refused, and whatever loads can be called.
+#[test]
+fn damaged_files_stop_nothing() {
+    let limits = Limits {
+        plugin_call_ms_max: 20,
+        plugin_describe_ms_max: 20,
+        ..limits()
+    };
+    let runtime = Runtime::new(&limits, None).unwrap();
+    let files = [Guest::default().assemble(), guests::core_module("1.0.0")];
+    let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let (mut loaded, mut refused) = (0, 0);
+    for round in 0..400 {
+        let mut damaged = files[round % 2].clone();
+        for _ in 0..=next(3) {
+            let place = next(damaged.len());
+            damaged[place] = next(256) as u8;
+        }
+        match runtime.load("damaged", damaged.into(), &serde_json::Value::Null) {
+            Ok(plugin) => {
+                loaded += 1;
+                if let Ok(mut instance) = plugin.instantiate() {
+                    drop(instance.apply(b"batch", Arc::new(State::default())));
+                }
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.to_string().contains("compiler panicked"), "{error}");
+            }
+        }
+    }
+    assert!(
+        loaded > 0 && refused > 0,
+        "{loaded} loaded, {refused} refused"
+    );
 }
 
 /// A guest is stopped in time although the host was idle for so long that the ticker sleeps, and one

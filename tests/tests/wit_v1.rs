@@ -1,4 +1,5 @@
 //! A guest frozen when plugin interface v1 was published still loads and handles a batch.
+#![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 #[path = "../guests/mod.rs"]
 mod guests;

@@ -111,7 +111,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
     let (input, incoming) = bounded(setup.limits.queue_batches_max.max(1));
     let (control, commands) = bounded(64);
     let reader = Arc::new(setup.store.reader()?);
-    let catalog = setup::shared_catalog(reader.catalog()?, &setup.tables)?;
+    let catalog = setup::shared_catalog((*reader.catalog()?).clone(), &setup.tables)?;
     let handle = Handle {
         input,
         control,

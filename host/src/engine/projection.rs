@@ -11,9 +11,8 @@ use rulemill_wire::{
 
 use crate::{
     catalog::Table,
-    change::Key,
     render,
-    row::{self, ColumnId, RowBuilder, RowError},
+    row::{ColumnId, RowBuilder, RowError},
 };
 
 /// How one manifest table's rows are taken from, and put into, a table of the host.
@@ -275,16 +274,4 @@ pub(super) fn write_key(
         }
     }
     Ok(())
-}
-
-/// The key of a stored row.
-///
-/// # Errors
-/// If the row is damaged.
-pub(super) fn key_of(table: &Table, row: &[u8]) -> Result<Key, RowError> {
-    let mut out = Vec::with_capacity(16);
-    for &id in &table.key {
-        key::write(row::value(row, id)?, &mut out);
-    }
-    Ok(out.into())
 }

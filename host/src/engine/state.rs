@@ -39,11 +39,6 @@ impl RuleState {
         self.record.status == RuleStatus::Running && !self.record.at_head
     }
 
-    /// Whether each change must be looked at before the rule gets it.
-    pub(super) fn is_special(&self) -> bool {
-        self.record.backfill.is_some() || !self.parked.is_empty()
-    }
-
     /// Whether a row with this key has been read, or will be, by the backfill that is under way.
     pub(super) fn is_ahead_of_backfill(&self, key: &[u8]) -> bool {
         self.record
@@ -110,10 +105,5 @@ impl Timers {
     /// When the next timer is due.
     pub(super) fn next_due(&self) -> Option<i64> {
         self.by_due.keys().next().map(|(due, ..)| *due)
-    }
-
-    /// Whether any timer of this plugin is set.
-    pub(super) fn has_any(&self, plugin: &str) -> bool {
-        self.by_due.keys().any(|(_, owner, ..)| owner == plugin)
     }
 }

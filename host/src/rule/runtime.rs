@@ -3,7 +3,11 @@
 //! Owns the engine and its settings, the cache of compiled code, and the order of the checks. A file
 //! that fails one is refused with the reason; nothing of it stays.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use sha2::{Digest, Sha256};
@@ -75,6 +79,18 @@ impl Runtime {
         config: &serde_json::Value,
     ) -> Result<Arc<dyn Plugin>, LoadError> {
         check_size(code.len() as u64, &self.limits)?;
+        // Two compilers read bytes that anyone may have written: a panic in one of them is a fault of
+        // the file, and no reason to stop.
+        catch_unwind(AssertUnwindSafe(|| self.compile(name, code, config)))
+            .unwrap_or_else(|_| Err(LoadError::Invalid("the compiler panicked over it".into())))
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        code: Arc<[u8]>,
+        config: &serde_json::Value,
+    ) -> Result<Arc<dyn Plugin>, LoadError> {
         let probe = probe::probe(&code)?;
         let version = interface::version_of(&probe)?;
         probe.check_exports()?;

@@ -209,7 +209,17 @@ impl Sandbox {
         }
     }
 
-    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit_bytes: usize,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let bytes = desired.saturating_sub(current).saturating_mul(unit_bytes);
         let wanted = self.memory_bytes.saturating_add(bytes);
         if wanted > self.limits.plugin_memory_bytes_max {
             // A trap, not a refusal: guests abort on a refusal, and this says why.
@@ -225,19 +235,18 @@ impl ResourceLimiter for Sandbox {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current))
+        self.grow(current, desired, maximum, 1)
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let elements = desired.saturating_sub(current);
-        self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES))
+        self.grow(current, desired, maximum, TABLE_ELEMENT_BYTES)
     }
 
     fn instances(&self) -> usize {

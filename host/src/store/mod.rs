@@ -6,92 +6,99 @@
 //!
 //! Nothing outside this module names redb.
 
+mod commit;
+mod error;
+mod log;
+mod reader;
+mod retention;
+mod tables;
 mod write_set;
 
-use crate::{
-    catalog::{Catalog, Table},
-    change::{BadInput, Change, Key, Position, Seq},
-    row::Row,
-};
-/// x
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct Error;
-/// The open store.
-pub struct Store {}
-impl Store {
-    pub fn reader(&self) -> Result<Reader, Error> {
-        todo!()
-    }
-    pub fn commit(&self, group: Vec<WriteSet>) -> Result<(), Error> {
-        todo!()
-    }
-}
-pub struct Reader {}
-pub struct StoredRow {
-    pub row: Row,
-    pub seq: Seq,
-    pub version: u32,
-}
-impl Reader {
-    pub fn catalog(&self) -> Result<Catalog, Error> {
-        todo!()
-    }
-    pub fn last_seq(&self) -> Seq {
-        todo!()
-    }
-    pub fn watermark(&self) -> i64 {
-        todo!()
-    }
-    pub fn last_dead_letter(&self) -> Result<u64, Error> {
-        todo!()
-    }
-    pub fn row(&self, t: &Table, key: &[u8]) -> Result<Option<StoredRow>, Error> {
-        todo!()
-    }
-    pub fn rows(
-        &self,
-        t: &Table,
-        from: &[u8],
-        to: Option<&[u8]>,
-        d: bool,
-    ) -> Result<std::vec::IntoIter<Result<(Key, StoredRow), Error>>, Error> {
-        todo!()
-    }
-    pub fn index_rows(
-        &self,
-        t: &Table,
-        i: usize,
-        from: &[u8],
-        to: Option<&[u8]>,
-        d: bool,
-    ) -> Result<std::vec::IntoIter<Result<(Vec<u8>, Key, StoredRow), Error>>, Error> {
-        todo!()
-    }
-    pub fn plugin_versions(&self) -> Result<Vec<PluginVersion>, Error> {
-        todo!()
-    }
-    pub fn rules(&self) -> Result<Vec<RuleRecord>, Error> {
-        todo!()
-    }
-    pub fn dead_letters(&self) -> Result<std::vec::IntoIter<Result<DeadLetter, Error>>, Error> {
-        todo!()
-    }
-    pub fn timers(&self) -> Result<std::vec::IntoIter<Result<TimerWrite, Error>>, Error> {
-        todo!()
-    }
-    pub fn log_first_seq(&self) -> Result<Option<Seq>, Error> {
-        todo!()
-    }
-    pub fn log(&self, from: Seq) -> Result<std::vec::IntoIter<Result<Change, Error>>, Error> {
-        todo!()
-    }
-    pub fn idempotency(&self, key: &str) -> Result<Option<IdempotencyRecord>, Error> {
-        todo!()
-    }
-}
+use std::path::Path;
 
+use redb::{Database, ReadableDatabase};
+
+use crate::limits::Limits;
+
+pub use commit::CommitStats;
+pub use error::Error;
+pub use reader::{Reader, StoredRow};
 pub use write_set::{
     DeadLetter, IdempotencyRecord, Notification, PluginVersion, RowWrite, RuleRecord, RuleStatus,
     TableWrites, TimerWrite, WriteSet,
 };
+
+use tables::{FORMAT, meta};
+
+/// The database's file in the data directory.
+const FILE: &str = "store.redb";
+
+/// The open store.
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the store in this directory, making both where they aren't there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it; [`Error::NewerFormat`]; or why the directory or the
+    /// file can't be made or read.
+    pub fn open(dir: &Path, limits: &Limits) -> Result<Self, Error> {
+        std::fs::create_dir_all(dir)
+            .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
+        let database = Database::builder()
+            .set_cache_size(limits.store_cache_bytes)
+            .create(dir.join(FILE))
+            .map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(dir.to_owned()),
+                error => error.into(),
+            })?;
+        Self::prepare(database)
+    }
+
+    /// Whether a directory holds a store.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FILE).is_file()
+    }
+
+    /// A store in memory, for tests and trials.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn in_memory() -> Result<Self, Error> {
+        let backend = redb::backends::InMemoryBackend::new();
+        Self::prepare(Database::builder().create_with_backend(backend)?)
+    }
+
+    fn prepare(database: Database) -> Result<Self, Error> {
+        let transaction = database.begin_read()?;
+        let found = match transaction.open_table(tables::META) {
+            Ok(meta_table) => commit::get_number(&meta_table, meta::FORMAT)?,
+            Err(redb::TableError::TableDoesNotExist(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if found > FORMAT {
+            return Err(Error::NewerFormat {
+                found,
+                known: FORMAT,
+            });
+        }
+        drop(transaction);
+        if found == 0 {
+            let transaction = database.begin_write()?;
+            for table in tables::FIXED {
+                transaction.open_table(table)?;
+            }
+            {
+                let mut meta_table = transaction.open_table(tables::META)?;
+                commit::put_number(&mut meta_table, meta::FORMAT, FORMAT)?;
+            }
+            transaction.commit()?;
+        }
+        Ok(Self { database })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,8 @@ fn check_output(function: &ItemFn) -> Result<()> {
     match &function.sig.output {
         ReturnType::Default => Err(Error::new_spanned(&function.sig.ident, message)),
         ReturnType::Type(_, ty) => match name(ty).as_deref() {
-            Some("Outcome" | "Result") => Ok(()),
+            Some("Outcome") => Ok(()),
+            Some("Result") if ty.to_token_stream().to_string().contains("RuleError") => Ok(()),
             _ => Err(Error::new_spanned(ty, message)),
         },
     }
@@ -240,7 +241,7 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
     // Spans of the author's code, so that the compiler's own messages point there.
     let bind =
         quote_spanned!(input.span()=> ::rulemill_sdk::__private::Bound::<_, #input, _>::bind);
-    let call = quote_spanned!(function.sig.output.span()=> #ident(__input, #(#takes),*));
+    let call = quote!(#ident(__input, #(#takes),*));
     quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, unreachable_pub)]

@@ -1,0 +1,396 @@
+//! Reading the file, and holding it against what makes sense.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, Error, Format, Http, Log, Plugin, Source, SourceKind, Table, raw};
+use crate::limits::Limits;
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it are relative to the file.
+    ///
+    /// # Errors
+    /// If the file can't be read or says something that makes no sense: where, and what was expected.
+    pub fn load(file: impl AsRef<Path>) -> Result<Self, Error> {
+        let file = file.as_ref();
+        let text = std::fs::read_to_string(file).map_err(|error| Error::Read {
+            file: file.to_owned(),
+            error,
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks a configuration's text, which was read from `file`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Error> {
+        let document = Document { file, text };
+        let deserializer = toml::Deserializer::parse(text)
+            .map_err(|error| document.error(String::new(), error.span(), error.message().into()))?;
+        let raw: raw::Config = serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            let inner = error.into_inner();
+            document.error(path, inner.span(), explain(inner.message()))
+        })?;
+        document.check(raw)
+    }
+}
+
+struct Document<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Document<'_> {
+    fn check(&self, raw: raw::Config) -> Result<Config, Error> {
+        let base = self.file.parent().unwrap_or(Path::new(""));
+        let path = |given: Option<PathBuf>, default: &str| {
+            base.join(given.unwrap_or_else(|| default.into()))
+        };
+        let mut plugins = std::collections::BTreeMap::new();
+        for (name, plugin) in raw.plugin {
+            let config = plugin
+                .config
+                .map_or(Ok(serde_json::Value::Null), raw::to_json)
+                .map_err(|why| self.at(&format!("plugin.{name}.config"), why.into()))?;
+            let plugin = Plugin {
+                on_error: plugin.on_error,
+                backfill: plugin.backfill,
+                config,
+            };
+            plugins.insert(name, plugin);
+        }
+        self.limits(&raw.limits)?;
+        Ok(Config {
+            file: self.file.to_owned(),
+            data_dir: path(raw.data_dir, "data"),
+            plugin_dir: path(raw.plugin_dir, "plugins"),
+            http: Http {
+                enabled: raw.http.enabled.unwrap_or(true),
+                listen: match raw.http.listen {
+                    None => LISTEN,
+                    Some(text) => self.listen(&text)?,
+                },
+            },
+            sources: self.sources(raw.source, base)?,
+            tables: self.tables(raw.table)?,
+            plugins,
+            limits: raw.limits,
+            log: Log {
+                format: raw.log.format,
+                level: raw.log.level.unwrap_or_else(|| "info".into()),
+            },
+        })
+    }
+
+    fn listen(&self, text: &str) -> Result<SocketAddr, Error> {
+        let local = text
+            .strip_prefix("localhost:")
+            .map(|port| format!("127.0.0.1:{port}"));
+        let address: SocketAddr = local.as_deref().unwrap_or(text).parse().map_err(|_| {
+            let message = format!("{text:?} is no address: expected IP:PORT, like \"{LISTEN}\"");
+            self.at("http.listen", message)
+        })?;
+        if !address.ip().is_loopback() {
+            let message = format!(
+                "{address} can be reached from other machines, and TLS and tokens are still to come: \
+                 listen on {}:{} and put a proxy that has both in front",
+                Ipv4Addr::LOCALHOST,
+                address.port()
+            );
+            return Err(self.at("http.listen", message));
+        }
+        Ok(address)
+    }
+
+    fn sources(&self, raw: Vec<raw::Source>, base: &Path) -> Result<Vec<Source>, Error> {
+        let mut sources: Vec<Source> = Vec::with_capacity(raw.len());
+        let mut names = HashMap::new();
+        let mut paths: HashMap<PathBuf, String> = HashMap::new();
+        for (place, source) in raw.into_iter().enumerate() {
+            let key = |name: &str| format!("source[{place}].{name}");
+            let name = source.name;
+            self.name(&key("name"), &name)?;
+            if name == "http" {
+                let message = "\"http\" is the name of changes that are posted: choose another";
+                return Err(self.at(&key("name"), message.into()));
+            }
+            if let Some(first) = names.insert(name.clone(), place) {
+                let message =
+                    format!("source[{first}] has the name {name:?} too: each needs its own");
+                return Err(self.at(&key("name"), message));
+            }
+            let kind = match source.kind.as_str() {
+                "files" => {
+                    if source.table.is_some() {
+                        let message = "a files source takes a CSV file's table from the file's name \
+                                       (orders.csv is table orders): remove the key";
+                        return Err(self.at(&key("table"), message.into()));
+                    }
+                    let Some(path) = source.path else {
+                        let message = "a files source needs `path`, a directory or a file";
+                        return Err(self.at(&format!("source[{place}]"), message.into()));
+                    };
+                    let path = base.join(path);
+                    // Two readers of one directory would hand every change over twice.
+                    let plain: PathBuf = path.components().collect();
+                    if let Some(other) = paths.insert(plain, name.clone()) {
+                        let message = format!(
+                            "source {other:?} reads {} already: its changes would come twice",
+                            path.display()
+                        );
+                        return Err(self.at(&key("path"), message));
+                    }
+                    let format = source.format;
+                    SourceKind::Files { path, format }
+                }
+                "stdin" => {
+                    if source.path.is_some() {
+                        let message = "standard input has no path: remove the key, or did you mean \
+                                       kind = \"files\"?";
+                        return Err(self.at(&key("path"), message.into()));
+                    }
+                    if sources
+                        .iter()
+                        .any(|s| matches!(s.kind, SourceKind::Stdin { .. }))
+                    {
+                        let message = "there is one standard input, and another source reads it";
+                        return Err(self.at(&key("kind"), message.into()));
+                    }
+                    let (format, table) = (source.format, source.table);
+                    if format == Some(Format::Csv) && table.is_none() {
+                        let message = "CSV lines name no table: say it as `table`";
+                        return Err(self.at(&key("format"), message.into()));
+                    }
+                    if table.is_some() && format != Some(Format::Csv) {
+                        let message = "only CSV needs a table, JSON lines name theirs: remove the key \
+                                       or set format = \"csv\"";
+                        return Err(self.at(&key("table"), message.into()));
+                    }
+                    SourceKind::Stdin { format, table }
+                }
+                other => {
+                    let known = ["files", "stdin"];
+                    let message = format!(
+                        "there is no kind {other:?}: expected \"files\" or \"stdin\"{}{}",
+                        if other == "http" {
+                            " (changes over HTTP need no source entry)"
+                        } else {
+                            ""
+                        },
+                        suggest(other, known)
+                    );
+                    return Err(self.at(&key("kind"), message));
+                }
+            };
+            sources.push(Source {
+                name,
+                kind,
+                on_bad_input: source.on_bad_input,
+            });
+        }
+        Ok(sources)
+    }
+
+    fn tables(&self, raw: Vec<raw::Table>) -> Result<Vec<Table>, Error> {
+        let mut tables: Vec<Table> = Vec::with_capacity(raw.len());
+        for (place, table) in raw.into_iter().enumerate() {
+            let key = |name: &str| format!("table[{place}].{name}");
+            self.name(&key("name"), &table.name)?;
+            if let Some(first) = tables.iter().position(|t| t.name == table.name) {
+                let message = format!("table[{first}] is {:?} too: join the entries", table.name);
+                return Err(self.at(&key("name"), message));
+            }
+            for (at, column) in table.key.iter().flatten().enumerate() {
+                let here = format!("table[{place}].key[{at}]");
+                if table
+                    .key
+                    .iter()
+                    .flatten()
+                    .filter(|other| *other == column)
+                    .count()
+                    > 1
+                {
+                    return Err(self.at(&here, format!("column {column:?} stands here twice")));
+                }
+                match table.columns.get(column) {
+                    Some(spec) if spec.nullable => {
+                        let message = format!(
+                            "a key's column can't be null: write {column} = \"{}\"",
+                            spec.ty
+                        );
+                        return Err(self.at(&format!("table[{place}].columns.{column}"), message));
+                    }
+                    Some(spec) if !spec.ty.can_be_key() => {
+                        let message =
+                            format!("column {column} is {}, which no key can be", spec.ty);
+                        return Err(self.at(&here, message));
+                    }
+                    _ => {}
+                }
+            }
+            if table.key.as_ref().is_some_and(Vec::is_empty) {
+                return Err(self.at(&key("key"), "a key has at least one column".into()));
+            }
+            tables.push(Table {
+                name: table.name,
+                key: table.key,
+                mirror: table.mirror.unwrap_or(true),
+                columns: table.columns,
+            });
+        }
+        Ok(tables)
+    }
+
+    fn name(&self, key: &str, name: &str) -> Result<(), Error> {
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            let message = format!("{name:?} is no name: expected 1 to 200 bytes of text");
+            return Err(self.at(key, message));
+        }
+        Ok(())
+    }
+
+    fn limits(&self, limits: &Limits) -> Result<(), Error> {
+        // Numbers that may be 0: waits.
+        const MAY_BE_ZERO: [&str; 2] = ["batch_wait_ms", "plugin_debounce_ms"];
+        // Above these the host's own forms end: 16-bit column numbers, 32-bit places in a row, 32-bit
+        // WebAssembly memory; times are held in 64 bits of microseconds.
+        const MOST: [(&str, u64); 10] = [
+            ("table_columns_max", 65_535),
+            ("row_bytes_max", 1 << 30),
+            ("line_bytes_max", 1 << 30),
+            ("request_bytes_max", 1 << 31),
+            ("key_bytes_max", 60 << 10),
+            ("batch_bytes_max", 1 << 30),
+            ("plugin_memory_bytes_max", 1 << 32),
+            ("effects_bytes_max", 1 << 32),
+            ("log_age_hours_max", 24 * 366 * 100),
+            ("idempotency_age_hours_max", 24 * 366 * 100),
+        ];
+        let values = match serde_json::to_value(limits) {
+            Ok(serde_json::Value::Object(values)) => values,
+            _ => return Ok(()),
+        };
+        for (name, value) in &values {
+            let value = value.as_u64().unwrap_or(u64::MAX);
+            let key = format!("limits.{name}");
+            if value == 0 && !MAY_BE_ZERO.contains(&name.as_str()) {
+                return Err(self.at(&key, "nothing would get through: expected 1 or more".into()));
+            }
+            // A count this large is a slip, and sums of it could overflow.
+            let most = MOST
+                .iter()
+                .find(|(other, _)| other == name)
+                .map_or(1 << 50, |&(_, most)| most);
+            if value > most {
+                return Err(self.at(&key, format!("{value} is too much: at most {most}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// An error at a key, found again in the text.
+    fn at(&self, key: &str, message: String) -> Error {
+        let span = DeTable::parse(self.text)
+            .ok()
+            .and_then(|root| find(root.into_inner(), key));
+        self.error(key.into(), span, message)
+    }
+
+    fn error(&self, key: String, span: Option<Range<usize>>, message: String) -> Error {
+        let span = span.unwrap_or(0..0);
+        let start = self.text.floor_char_boundary(span.start);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let text = self.text[line_start..].lines().next().unwrap_or_default();
+        let column = self.text[line_start..start].chars().count() + 1;
+        let end = self
+            .text
+            .floor_char_boundary(span.end.min(line_start + text.len()));
+        Error::Invalid {
+            file: self.file.to_owned(),
+            line: self.text[..line_start].matches('\n').count() + 1,
+            column,
+            marked: self.text.get(start..end).map_or(1, |s| s.chars().count()),
+            text: text.to_owned(),
+            key,
+            message: message.lines().collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+/// The place in the text of a path of keys like `source[0].kind`, or of as much of it as is there.
+fn find(root: DeTable<'_>, path: &str) -> Option<Range<usize>> {
+    let mut value = DeValue::Table(root);
+    let mut span = None;
+    for step in path.split('.') {
+        let (name, index) = match step.split_once('[') {
+            Some((name, index)) => (name, index.trim_end_matches(']').parse::<usize>().ok()),
+            None => (step, None),
+        };
+        let DeValue::Table(table) = value else { break };
+        let Some((key, found)) = table
+            .into_iter()
+            .find(|(key, _)| key.get_ref().as_ref() == name)
+        else {
+            break;
+        };
+        let found = match (index, found.get_ref()) {
+            (Some(index), DeValue::Array(_)) => {
+                let DeValue::Array(items) = found.into_inner() else {
+                    break;
+                };
+                let Some(item) = items.into_iter().nth(index) else {
+                    break;
+                };
+                item
+            }
+            _ => found,
+        };
+        // A scalar is marked itself; of a table its key or header.
+        span = Some(match found.get_ref() {
+            DeValue::Table(_) if index.is_none() => key.span(),
+            _ => found.span(),
+        });
+        value = found.into_inner();
+    }
+    span
+}
+
+/// A parser's message with a suggestion where a key or value was misspelt.
+fn explain(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown ") => {
+            let message = message
+                .replacen("unknown field", "there is no key", 1)
+                .replacen("unknown variant", "there is no", 1);
+            format!("{message}{}", suggest(wrong, known.iter().copied()))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(wrong, known), known))
+        .min()
+        .filter(|&(distance, known)| distance <= 1 + known.len() / 4)
+        .map_or(String::new(), |(_, known)| {
+            format!("; did you mean {known}?")
+        })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
