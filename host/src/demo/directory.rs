@@ -25,7 +25,8 @@ impl Directory {
     pub(super) fn new(wanted: Option<&Path>, serve: bool) -> Result<Self> {
         let path = match wanted {
             Some(path) => {
-                fs::create_dir_all(path).with_context(|| format!("can't make {}", path.display()))?;
+                fs::create_dir_all(path)
+                    .with_context(|| format!("can't make {}", path.display()))?;
                 if fs::read_dir(path)?.next().is_some() {
                     bail!(
                         "{} is not empty: --dir names a new or an empty directory, so that nothing of yours is touched",
@@ -35,7 +36,10 @@ impl Directory {
                 path.canonicalize()?
             }
             // Kept, so that one can look around afterwards.
-            None => tempfile::Builder::new().prefix("rulemill-demo-").tempdir()?.keep(),
+            None => tempfile::Builder::new()
+                .prefix("rulemill-demo-")
+                .tempdir()?
+                .keep(),
         };
         let directory = Self { path };
         fs::create_dir(directory.path.join("inbox"))?;
@@ -58,7 +62,8 @@ impl Directory {
 
     pub(super) fn create_input(&self) -> Result<BufWriter<File>> {
         let path = self.input();
-        let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
         Ok(BufWriter::with_capacity(1 << 20, file))
     }
 
@@ -107,10 +112,19 @@ fn port(serve: bool) -> Result<u16> {
 /// binary, or where the binary was built.
 pub(super) fn shipped_plugins() -> Result<PathBuf> {
     let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let places = [std::env::current_dir().ok(), std::env::current_exe().ok(), Some(built)];
-    let checkout = places.iter().flatten().flat_map(|place| place.ancestors()).find(|place| {
-        place.join("plugins/shop/Cargo.toml").is_file() && place.join("sdk/Cargo.toml").is_file()
-    });
+    let places = [
+        std::env::current_dir().ok(),
+        std::env::current_exe().ok(),
+        Some(built),
+    ];
+    let checkout = places
+        .iter()
+        .flatten()
+        .flat_map(|place| place.ancestors())
+        .find(|place| {
+            place.join("plugins/shop/Cargo.toml").is_file()
+                && place.join("sdk/Cargo.toml").is_file()
+        });
     match checkout {
         Some(checkout) => Ok(checkout.join("plugins")),
         None => bail!(

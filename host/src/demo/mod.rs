@@ -81,7 +81,10 @@ pub fn run(args: Args) -> Result<()> {
     if args.serve {
         return host::serve(&directory.config());
     }
-    println!("try:      rulemill query user_totals --limit 5 -c {}", directory.config().display());
+    println!(
+        "try:      rulemill query user_totals --limit 5 -c {}",
+        directory.config().display()
+    );
     Ok(())
 }
 
@@ -138,10 +141,14 @@ fn per_second(changes: u64, elapsed: Duration) -> u64 {
 
 /// A bar on standard error; nothing where that is no terminal.
 fn progress(what: &'static str, changes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix}[{bar:40}] {human_pos} of {human_len} changes, {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    ProgressBar::new(changes).with_style(style).with_prefix(what)
+    let style = ProgressStyle::with_template(
+        "{prefix}[{bar:40}] {human_pos} of {human_len} changes, {per_sec}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("=> ");
+    ProgressBar::new(changes)
+        .with_style(style)
+        .with_prefix(what)
 }
 
 #[cfg(test)]

@@ -135,8 +135,11 @@ impl Recomputation {
     }
 
     fn product_totals(&self) -> Result<Rows> {
-        let mut totals: BTreeMap<i64, (i64, i64, Decimal)> =
-            self.ordered.iter().map(|&id| (id, Default::default())).collect();
+        let mut totals: BTreeMap<i64, (i64, i64, Decimal)> = self
+            .ordered
+            .iter()
+            .map(|&id| (id, Default::default()))
+            .collect();
         for order in self.orders.values() {
             let total = totals.entry(integer(order, "product_id")?).or_default();
             total.0 += 1;
@@ -175,7 +178,10 @@ impl Recomputation {
 
     fn low_stock(&self) -> Result<Rows> {
         let rows = self.low_since.iter().map(|(&id, &since)| {
-            let product = self.products.get(&id).ok_or_else(|| anyhow!("product {id} is gone"))?;
+            let product = self
+                .products
+                .get(&id)
+                .ok_or_else(|| anyhow!("product {id} is gone"))?;
             let low = row([
                 ("product_id", Value::I64(id)),
                 ("name", Value::Text(text(product, "name")?)),
@@ -196,7 +202,9 @@ fn read(line: &str) -> Result<Change> {
     let json: Json = serde_json::from_str(line)?;
     let envelope = json.get("payload").unwrap_or(&json);
     let side = |name: &str| envelope.get(name).and_then(Json::as_object);
-    let row = side("after").or(side("before")).context("neither before nor after")?;
+    let row = side("after")
+        .or(side("before"))
+        .context("neither before nor after")?;
     let table = match envelope.get("table") {
         Some(table) => table,
         None => &envelope["source"]["table"],
@@ -258,13 +266,20 @@ impl fmt::Display for Difference {
         write!(f, "table {}, key {}: ", self.table, self.key)?;
         match (&self.expected, &self.found) {
             (Some(expected), Some(found)) => {
-                let columns = expected.keys().chain(found.keys().filter(|name| !expected.contains_key(*name)));
+                let columns = expected
+                    .keys()
+                    .chain(found.keys().filter(|name| !expected.contains_key(*name)));
                 let mut separator = "";
                 for name in columns {
                     let (expected, found) = (expected.get(name), found.get(name));
                     if expected != found {
                         let show = |value: Option<&Value>| value.map_or("no column".into(), show);
-                        write!(f, "{separator}{name}: expected {}, found {}", show(expected), show(found))?;
+                        write!(
+                            f,
+                            "{separator}{name}: expected {}, found {}",
+                            show(expected),
+                            show(found)
+                        )?;
                         separator = "; ";
                     }
                 }
@@ -295,7 +310,9 @@ pub(super) fn show(value: &Value) -> String {
 
 /// Every row of a table that is not as it must be, in the order of the keys.
 pub fn differences(table: &str, expected: &Rows, found: &Rows) -> Vec<Difference> {
-    let keys = expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key)));
+    let keys = expected
+        .keys()
+        .chain(found.keys().filter(|key| !expected.contains_key(*key)));
     let mut keys: Vec<i64> = keys.copied().collect();
     keys.sort_unstable();
     keys.into_iter()
@@ -323,7 +340,12 @@ mod tests {
 
     fn shown(rows: &Rows) -> Vec<String> {
         rows.values()
-            .map(|row| row.iter().map(|(name, value)| format!("{name}={}", show(value))).collect::<Vec<_>>().join(" "))
+            .map(|row| {
+                row.iter()
+                    .map(|(name, value)| format!("{name}={}", show(value)))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
             .collect()
     }
 
@@ -331,17 +353,23 @@ mod tests {
     const LOW: &str = r#"{"payload":{"before":null,"after":{"id":7,"name":"Kettle","price":"9.50","stock":2,"reorder_below":3},"source":{"table":"products"},"op":"c","ts_ms":1767340800000}}"#;
     const ORDER: &str = r#"{"table":"orders","op":"insert","after":{"id":1,"user_id":1,"product_id":7,"quantity":2,"amount":19.00,"status":"paid"},"ts":"2026-01-02T08:00:01Z"}"#;
     const MOVED: &str = r#"{"before":null,"after":{"id":1,"user_id":1,"product_id":8,"quantity":1,"amount":"4.25","status":"paid"},"source":{"table":"orders"},"op":"u","ts_ms":1767340802000}"#;
-    const GONE: &str = r#"{"table":"orders","op":"delete","before":{"id":1},"ts":"2026-01-02T08:00:03Z"}"#;
+    const GONE: &str =
+        r#"{"table":"orders","op":"delete","before":{"id":1},"ts":"2026-01-02T08:00:03Z"}"#;
 
     #[test]
     fn tables_follow_the_lines() {
         let now = tables(&[USER, LOW, ORDER]);
         assert_eq!(
             shown(&now["order_details"]),
-            ["amount=19.00 city=Graz order_id=1 price_today=9.50 product_id=7 product_name=Kettle quantity=2 \
-              status=paid user_id=1 user_name=Ada"]
+            [
+                "amount=19.00 city=Graz order_id=1 price_today=9.50 product_id=7 product_name=Kettle quantity=2 \
+              status=paid user_id=1 user_name=Ada"
+            ]
         );
-        assert_eq!(shown(&now["low_stock"]), ["name=Kettle product_id=7 since=2026-01-02T08:00:00Z stock=2"]);
+        assert_eq!(
+            shown(&now["low_stock"]),
+            ["name=Kettle product_id=7 since=2026-01-02T08:00:00Z stock=2"]
+        );
         let now = tables(&[USER, LOW, ORDER, MOVED]);
         assert_eq!(
             shown(&now["product_totals"]),
@@ -350,7 +378,10 @@ mod tests {
                 "orders=1 product_id=8 revenue=4.25 units=1"
             ]
         );
-        assert_eq!(shown(&now["user_totals"]), ["orders=1 spent=4.25 user_id=1"]);
+        assert_eq!(
+            shown(&now["user_totals"]),
+            ["orders=1 spent=4.25 user_id=1"]
+        );
         let now = tables(&[USER, LOW, ORDER, MOVED, GONE]);
         assert!(now["order_details"].is_empty() && now["user_totals"].is_empty());
     }
@@ -373,12 +404,20 @@ mod tests {
 
     #[test]
     fn differences_are_found_and_told() {
-        let total = |orders| row([("orders", Value::I64(orders)), ("revenue", Value::Decimal(Decimal::new(100, 2)))]);
+        let total = |orders| {
+            row([
+                ("orders", Value::I64(orders)),
+                ("revenue", Value::Decimal(Decimal::new(100, 2))),
+            ])
+        };
         let expected = Rows::from([(1, total(1)), (2, total(2)), (3, total(3))]);
         let mut same = total(1);
         same.insert("revenue".into(), Value::Decimal(1.into()));
         let found = Rows::from([(1, same), (2, total(5)), (4, total(4))]);
-        let told: Vec<String> = differences("totals", &expected, &found).iter().map(ToString::to_string).collect();
+        let told: Vec<String> = differences("totals", &expected, &found)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             told,
             [

@@ -34,7 +34,15 @@ const VIEWS: [View; 4] = [
     View {
         table: "order_details",
         what: "latest orders, with today's names",
-        columns: &["order_id", "user_name", "city", "product_name", "quantity", "amount", "status"],
+        columns: &[
+            "order_id",
+            "user_name",
+            "city",
+            "product_name",
+            "quantity",
+            "amount",
+            "status",
+        ],
         order: "order_id",
     },
     View {
@@ -53,7 +61,12 @@ pub(super) fn tables(tables: &Tables) -> String {
         .map(|view| {
             let rows = tables.get(view.table).unwrap_or(&empty);
             let count = thousands(rows.len() as u64);
-            format!("{} ({}; {count} rows)\n{}\n", view.table, view.what, top(view, rows))
+            format!(
+                "{} ({}; {count} rows)\n{}\n",
+                view.table,
+                view.what,
+                top(view, rows)
+            )
         })
         .collect::<Vec<_>>()
         .join("\n")
@@ -75,7 +88,11 @@ fn top(view: &View, rows: &Rows) -> String {
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(view.columns.iter().copied());
     for row in rows.into_iter().take(ROWS_SHOWN) {
-        table.add_row(view.columns.iter().map(|column| row.get(*column).map(show).unwrap_or_default()));
+        table.add_row(
+            view.columns
+                .iter()
+                .map(|column| row.get(*column).map(show).unwrap_or_default()),
+        );
     }
     for (place, column) in view.columns.iter().enumerate() {
         let is_text = column.contains("name") || ["city", "status", "since"].contains(column);
@@ -83,7 +100,10 @@ fn top(view: &View, rows: &Rows) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let lines: Vec<String> = table.lines().map(|line| format!(" {}", line.trim_end())).collect();
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| format!(" {}", line.trim_end()))
+        .collect();
     lines.join("\n")
 }
 
@@ -116,22 +136,38 @@ mod tests {
     #[test]
     fn the_greatest_come_first_in_aligned_columns() {
         let row = |id: i64, revenue: i64| {
-            let columns = [("product_id", Value::I64(id)), ("orders", Value::I64(id * 10)), ("units", Value::I64(1))];
+            let columns = [
+                ("product_id", Value::I64(id)),
+                ("orders", Value::I64(id * 10)),
+                ("units", Value::I64(1)),
+            ];
             let mut row: Row = columns.map(|(name, value)| (name.to_owned(), value)).into();
             row.insert("revenue".into(), Value::Decimal(revenue.into()));
             (id, row)
         };
-        let tables = Tables::from([("product_totals".to_owned(), Rows::from([row(1, 5), row(20, 1234)]))]);
+        let tables = Tables::from([(
+            "product_totals".to_owned(),
+            Rows::from([row(1, 5), row(20, 1234)]),
+        )]);
         let text = super::tables(&tables);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "product_totals (best-selling products; 2 rows)");
-        assert!(lines[2].contains("20") && lines[2].ends_with("1234.00"), "{text}");
+        assert!(
+            lines[2].contains("20") && lines[2].ends_with("1234.00"),
+            "{text}"
+        );
         assert_eq!(lines[2].len(), lines[3].len(), "{text}");
     }
 
     #[test]
     fn thousands_are_told_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (200_000, "200,000"), (1_234_567, "1,234,567")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (200_000, "200,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(thousands(number), text);
         }
     }

@@ -93,7 +93,8 @@ fn the_plugin_and_the_recomputation_agree() {
         }
         let time = match &json["ts"] {
             Json::String(ts) => ts.parse().unwrap(),
-            _ => rulemill_wire::Timestamp::from_micros(json["ts_ms"].as_i64().unwrap() * 1_000).unwrap(),
+            _ => rulemill_wire::Timestamp::from_micros(json["ts_ms"].as_i64().unwrap() * 1_000)
+                .unwrap(),
         };
         harness.at(time);
         let table = json.get("table").unwrap_or(&json["source"]["table"]);
@@ -116,7 +117,10 @@ fn the_plugin_and_the_recomputation_agree() {
             .values(&table)
             .iter()
             .map(|values| {
-                let row = names.iter().map(|name| (*name).to_owned()).zip(values.iter().cloned());
+                let row = names
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .zip(values.iter().cloned());
                 let rulemill_wire::Value::I64(key) = values[0] else {
                     panic!("the key of {table} is {:?}", values[0]);
                 };
@@ -134,6 +138,14 @@ fn columns(table: &str) -> Vec<String> {
     let mut plugin = shop_plugin::plugin();
     plugin.describe("null").unwrap();
     let manifest = plugin.manifest().unwrap();
-    let table = manifest.tables.iter().find(|known| known.name == table).unwrap();
-    table.columns.iter().map(|column| column.name.clone()).collect()
+    let table = manifest
+        .tables
+        .iter()
+        .find(|known| known.name == table)
+        .unwrap();
+    table
+        .columns
+        .iter()
+        .map(|column| column.name.clone())
+        .collect()
 }

@@ -55,7 +55,10 @@ impl Shop {
             last_user: 0,
             last_product: 0,
             last_order: 0,
-            opening: ((changes / 500).clamp(8, 400), (changes / 200).clamp(8, 1_000)),
+            opening: (
+                (changes / 500).clamp(8, 400),
+                (changes / 200).clamp(8, 1_000),
+            ),
             pending: VecDeque::new(),
         }
     }
@@ -227,7 +230,8 @@ impl Shop {
 
     /// A delivery: of something that is low, if anything is.
     fn restock(&mut self) {
-        let is_low = |product: &Product| product.reorder_below.is_some_and(|low| product.stock < low);
+        let is_low =
+            |product: &Product| product.reorder_below.is_some_and(|low| product.stock < low);
         let low: Vec<usize> = (0..self.products.len())
             .filter(|&place| is_low(&self.products[place]))
             .collect();
@@ -375,18 +379,35 @@ mod tests {
             };
             *seen.entry(form.to_owned()).or_insert(0) += 1;
             let table = json.get("table").unwrap_or(&json["source"]["table"]);
-            let kind = format!("{} {}", table.as_str().unwrap(), json["op"].as_str().unwrap());
+            let kind = format!(
+                "{} {}",
+                table.as_str().unwrap(),
+                json["op"].as_str().unwrap()
+            );
             *seen.entry(kind).or_insert(0) += 1;
             let millis = json["ts_ms"].as_i64().unwrap_or_else(|| {
-                json["ts"].as_str().unwrap().parse::<rulemill_wire::Timestamp>().unwrap().micros() / 1_000
+                json["ts"]
+                    .as_str()
+                    .unwrap()
+                    .parse::<rulemill_wire::Timestamp>()
+                    .unwrap()
+                    .micros()
+                    / 1_000
             });
             assert!(millis >= last, "time goes back");
             last = millis;
         }
-        assert!(last - OPENING_MILLIS > 5 * 24 * HOUR_MILLIS, "only {} ms", last - OPENING_MILLIS);
+        assert!(
+            last - OPENING_MILLIS > 5 * 24 * HOUR_MILLIS,
+            "only {} ms",
+            last - OPENING_MILLIS
+        );
         for table in ["users", "products", "orders"] {
             for op in ["insert", "update", "delete", "c", "u", "d"] {
-                assert!(seen.contains_key(&format!("{table} {op}")), "no {op} in {table}: {seen:?}");
+                assert!(
+                    seen.contains_key(&format!("{table} {op}")),
+                    "no {op} in {table}: {seen:?}"
+                );
             }
         }
         assert!(seen["rulemill"] > 5_000 && seen["debezium"] > 3_000 && seen["payload"] > 1_000);
