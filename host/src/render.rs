@@ -27,16 +27,12 @@ pub fn value_to_json(value: ValueRef<'_>) -> serde_json::Value {
             .map_or_else(|| Json::String(float_name(v).to_owned()), Json::Number),
         ValueRef::Decimal(v) => Json::String(v.to_string()),
         ValueRef::Text(v) => Json::String(v.to_owned()),
-        ValueRef::Bytes(v) => {
-            Json::String(base64::engine::general_purpose::STANDARD.encode(v))
-        }
+        ValueRef::Bytes(v) => Json::String(base64::engine::general_purpose::STANDARD.encode(v)),
         ValueRef::Date(v) => Json::String(v.to_string()),
         ValueRef::Timestamp(v) => Json::String(v.to_string()),
         ValueRef::Uuid(v) => Json::String(v.to_string()),
         // What was stored was JSON; were it not, its text is the best there is to show.
-        ValueRef::Json(v) => {
-            serde_json::from_str(v).unwrap_or_else(|_| Json::String(v.to_owned()))
-        }
+        ValueRef::Json(v) => serde_json::from_str(v).unwrap_or_else(|_| Json::String(v.to_owned())),
     }
 }
 
@@ -138,7 +134,10 @@ pub fn key_from_text(table: &Table, text: &str) -> Result<Vec<u8>, String> {
     for (part, column) in parts.iter().zip(columns) {
         let ty = column.ty.unwrap_or(ColumnType::Text);
         let value = value_from_text(ty, part).ok_or_else(|| {
-            format!("the key column {} is {part:?}, which is no {ty}", column.name)
+            format!(
+                "the key column {} is {part:?}, which is no {ty}",
+                column.name
+            )
         })?;
         key::write(value.as_ref(), &mut out);
     }

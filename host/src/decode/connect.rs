@@ -120,8 +120,7 @@ pub(super) fn value(logical: Logical, raw: &str) -> Result<Option<Value>, &'stat
             unscaled(text, scale).map(Some)
         }
         Logical::VariableScaleDecimal => {
-            let scaled: Scaled =
-                serde_json::from_str(raw).map_err(|_| "decimal with its scale")?;
+            let scaled: Scaled = serde_json::from_str(raw).map_err(|_| "decimal with its scale")?;
             unscaled(&scaled.value, scaled.scale).map(Some)
         }
         Logical::Date => {

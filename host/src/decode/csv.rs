@@ -101,7 +101,10 @@ impl Fields {
             let field = &self.text[start..end];
             start = end;
             std::str::from_utf8(field).map_err(|error| {
-                Reason::malformed(format!("not UTF-8 at byte {} of a field", error.valid_up_to()))
+                Reason::malformed(format!(
+                    "not UTF-8 at byte {} of a field",
+                    error.valid_up_to()
+                ))
             })
         })
     }
@@ -143,8 +146,7 @@ impl Decoder {
             let column = match self.order(&table).iter().find(|known| known.name == *name) {
                 Some(known) => known.clone(),
                 None => {
-                    let known =
-                        intern(&self.catalog, &table, name, self.limits.table_columns_max)?;
+                    let known = intern(&self.catalog, &table, name, self.limits.table_columns_max)?;
                     self.order(&table).push(known.clone());
                     known
                 }
@@ -179,7 +181,11 @@ impl Decoder {
                 )));
             }
         }
-        let text = if ty == ColumnType::Text { field } else { field.trim() };
+        let text = if ty == ColumnType::Text {
+            field
+        } else {
+            field.trim()
+        };
         from_text(ty, text, column.id, &mut self.builder).ok_or_else(|| {
             Target {
                 table,

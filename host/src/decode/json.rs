@@ -111,7 +111,11 @@ impl Decoder {
                     "table {table}: unknown op {other:?}: insert, update, upsert, delete or truncate"
                 )));
             }
-            None => return Err(Reason::unfit(format!("table {table}: the change has no \"op\""))),
+            None => {
+                return Err(Reason::unfit(format!(
+                    "table {table}: the change has no \"op\""
+                )));
+            }
         };
         let time = line
             .ts
@@ -119,7 +123,9 @@ impl Decoder {
             .map(|ts| {
                 ts.parse::<Timestamp>()
                     .map(Timestamp::micros)
-                    .map_err(|error| Reason::unfit(format!("table {table}: \"ts\" is {ts:?}: {error}")))
+                    .map_err(|error| {
+                        Reason::unfit(format!("table {table}: \"ts\" is {ts:?}: {error}"))
+                    })
             })
             .transpose()?;
         let table = self.table(table)?;
@@ -130,7 +136,9 @@ impl Decoder {
         let source = line.source.as_ref();
         let table = source
             .and_then(|source| source.table.as_deref())
-            .ok_or_else(|| Reason::unfit("the Debezium change has no \"source\" with a \"table\""))?;
+            .ok_or_else(|| {
+                Reason::unfit("the Debezium change has no \"source\" with a \"table\"")
+            })?;
         let op = match line.op.as_deref() {
             Some("c") => RawOp::Insert,
             Some("u") => RawOp::Update,
@@ -144,7 +152,11 @@ impl Decoder {
                     "table {table}: unknown Debezium op {other:?}: c, u, d, r or t"
                 )));
             }
-            None => return Err(Reason::unfit(format!("table {table}: the change has no \"op\""))),
+            None => {
+                return Err(Reason::unfit(format!(
+                    "table {table}: the change has no \"op\""
+                )));
+            }
         };
         let millis = source.and_then(|source| source.ts_ms).or(line.ts_ms);
         let time = millis
@@ -152,7 +164,9 @@ impl Decoder {
                 millis
                     .checked_mul(1_000)
                     .filter(|&micros| Timestamp::from_micros(micros).is_some())
-                    .ok_or_else(|| Reason::unfit(format!("table {table}: \"ts_ms\" {millis} is out of range")))
+                    .ok_or_else(|| {
+                        Reason::unfit(format!("table {table}: \"ts_ms\" {millis} is out of range"))
+                    })
             })
             .transpose()?;
         let table = self.table(table)?;
@@ -186,13 +200,20 @@ impl Decoder {
             return Ok(());
         }
         let missing = |what: &str| {
-            Reason::unfit(format!("table {}: the change has no \"{what}\"", table.name))
+            Reason::unfit(format!(
+                "table {}: the change has no \"{what}\"",
+                table.name
+            ))
         };
         let mut before_key = None;
         let mut before = None;
         let old = match op {
             // What a delete of our own form brings in `after` will do to name the row.
-            RawOp::Delete => Some(line.before.or(line.after).ok_or_else(|| missing("before"))?),
+            RawOp::Delete => Some(
+                line.before
+                    .or(line.after)
+                    .ok_or_else(|| missing("before"))?,
+            ),
             RawOp::Insert | RawOp::Read => None,
             _ => line.before,
         };

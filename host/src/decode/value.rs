@@ -147,8 +147,8 @@ fn from_raw(target: &Target<'_>, raw: &str, builder: &mut RowBuilder) -> Result<
         return Ok(());
     }
     if let Some(logical) = target.logical
-        && let Some(value) = connect::value(logical, raw)
-            .map_err(|expected| target.wrong(raw, expected))?
+        && let Some(value) =
+            connect::value(logical, raw).map_err(|expected| target.wrong(raw, expected))?
     {
         let value = match target.ty {
             Some(ty) if value.as_ref().column_type() != Some(ty) => {
@@ -245,10 +245,7 @@ fn untyped(
             Ok(value) => ValueRef::I64(value),
             Err(_) => match decimal(raw) {
                 Some(value) => ValueRef::Decimal(value),
-                None => ValueRef::F64(
-                    raw.parse()
-                        .map_err(|_| target.wrong(raw, "number"))?,
-                ),
+                None => ValueRef::F64(raw.parse().map_err(|_| target.wrong(raw, "number"))?),
             },
         },
     };
@@ -294,7 +291,9 @@ pub(super) fn from_text(
         ColumnType::Timestamp => ValueRef::Timestamp(text.parse::<Timestamp>().ok()?),
         ColumnType::Uuid => ValueRef::Uuid(text.parse::<Uuid>().ok()?),
         ColumnType::Bytes => {
-            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .ok()?;
             builder.set(id, ValueRef::Bytes(&bytes));
             return Some(());
         }

@@ -17,11 +17,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded, select};
 use notify::Watcher;
 
-use crate::{
-    change::Position,
-    config::Format,
-    decode::Header,
-};
+use crate::{change::Position, config::Format, decode::Header};
 
 use super::{
     Setting,
@@ -123,9 +119,9 @@ impl Files {
     }
 
     fn show_state(&self, state: &str) {
-        self.setting
-            .intake
-            .show(&self.setting.name, &|status| state.clone_into(&mut status.state));
+        self.setting.intake.show(&self.setting.name, &|status| {
+            state.clone_into(&mut status.state)
+        });
     }
 
     /// A channel on which something comes when something changes in the directory.
@@ -202,9 +198,9 @@ impl Files {
 
     fn warn(&self, text: String) {
         tracing::warn!(source = &*self.setting.name, "{text}");
-        self.setting
-            .intake
-            .show(&self.setting.name, &|status| status.last_error = Some(text.clone()));
+        self.setting.intake.show(&self.setting.name, &|status| {
+            status.last_error = Some(text.clone())
+        });
     }
 
     fn read(&mut self, name: &str, path: &Path) -> Result<(), Stopped> {
@@ -251,7 +247,11 @@ impl Files {
             },
         };
         let is_csv = name.ends_with(".csv");
-        let format = if is_csv { Some(Format::Csv) } else { self.format };
+        let format = if is_csv {
+            Some(Format::Csv)
+        } else {
+            self.format
+        };
         // `orders.csv` and `orders.2026-01.csv` are table orders.
         let table = name.split('.').next().map(str::to_owned);
         let mut records = RecordReader::new(&self.setting, name.to_owned(), format, table);
@@ -265,13 +265,10 @@ impl Files {
         })
     }
 
-    fn read_on(
-        &mut self,
-        name: &str,
-        file: &mut File,
-        open: &mut OpenFile,
-    ) -> Result<(), Stopped> {
-        file.seek(SeekFrom::Start(open.position.offset + open.rest.len() as u64))?;
+    fn read_on(&mut self, name: &str, file: &mut File, open: &mut OpenFile) -> Result<(), Stopped> {
+        file.seek(SeekFrom::Start(
+            open.position.offset + open.rest.len() as u64,
+        ))?;
         let mut at_end = false;
         loop {
             if !at_end {
@@ -299,12 +296,7 @@ impl Files {
         }
     }
 
-    fn hand_over(
-        &self,
-        name: &str,
-        file: &mut File,
-        open: &mut OpenFile,
-    ) -> Result<(), Stopped> {
+    fn hand_over(&self, name: &str, file: &mut File, open: &mut OpenFile) -> Result<(), Stopped> {
         open.position.offset = open.records.offset;
         open.position.lines = open.records.lines;
         open.position.header = open

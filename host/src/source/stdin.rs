@@ -39,7 +39,9 @@ impl Stdin {
         let mut buffer = Vec::new();
         let mut chunk = vec![0; READ_BYTES];
         loop {
-            let len = input.read(&mut chunk).context("can't read standard input")?;
+            let len = input
+                .read(&mut chunk)
+                .context("can't read standard input")?;
             buffer.extend_from_slice(&chunk[..len]);
             let mut start = 0;
             loop {
@@ -70,9 +72,9 @@ impl Stdin {
             }
         }
         outstanding.wait()?;
-        self.setting
-            .intake
-            .show(&self.setting.name, &|status| "ended".clone_into(&mut status.state));
+        self.setting.intake.show(&self.setting.name, &|status| {
+            "ended".clone_into(&mut status.state)
+        });
         Ok(())
     }
 
