@@ -154,9 +154,7 @@ fn cells(row: &RawValue, columns: &[String], null: &str) -> Result<Vec<String>, 
         .iter()
         .map(|column| match values.get(column).map(|value| value.get()) {
             None | Some("null") => null.to_owned(),
-            Some(text) => {
-                serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned())
-            }
+            Some(text) => serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned()),
         })
         .collect())
 }

@@ -89,11 +89,7 @@ impl Host {
             let runtime = tokio::runtime::Handle::current();
             let listener = runtime.block_on(http::listen(listen))?;
             address = Some(listener.local_addr()?);
-            server = Some(runtime.spawn(http::serve(
-                listener,
-                api.router(),
-                closed(is_closing),
-            )));
+            server = Some(runtime.spawn(http::serve(listener, api.router(), closed(is_closing))));
         }
         let announced = Announcement {
             pid: std::process::id(),

@@ -234,10 +234,7 @@ pub struct TailLine {
 impl Tables {
     /// The tables of a catalog.
     pub fn of(catalog: &Catalog) -> Self {
-        let mut tables: Vec<_> = catalog
-            .tables()
-            .map(|table| TableInfo::of(table))
-            .collect();
+        let mut tables: Vec<_> = catalog.tables().map(|table| TableInfo::of(table)).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         Self { tables }
     }

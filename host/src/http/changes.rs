@@ -101,7 +101,9 @@ async fn read_body(api: &Api, mut request: Request) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Kind::BodyTooLarge,
-            format!("the body is larger than limits.request_bytes_max = {max} bytes: send it in several requests"),
+            format!(
+                "the body is larger than limits.request_bytes_max = {max} bytes: send it in several requests"
+            ),
         )
     };
     let announced = request
@@ -166,7 +168,9 @@ fn refusal(refused: Refused) -> Problem {
 fn stopping(reason: &str) -> Problem {
     Problem::new(
         Kind::Stopping,
-        format!("the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"),
+        format!(
+            "the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"
+        ),
     )
 }
 
