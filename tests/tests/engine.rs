@@ -88,7 +88,7 @@ mod shop {
                 id: order.id,
                 user_id: order.user_id,
                 user: user.unwrap_or_else(|| "nobody".into()),
-            })?;
+            });
         }
         Ok(())
     }
