@@ -83,7 +83,9 @@ impl Rig {
     }
 
     async fn get(&self, path: &str) -> Value {
-        let (status, kind, body) = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        let (status, kind, body) = self
+            .send(Request::get(path).body(Body::empty()).unwrap())
+            .await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         assert_eq!(kind, "application/json", "{path}");
         serde_json::from_str(&body).unwrap()
@@ -130,7 +132,10 @@ fn keyed(key: &str, body: &str) -> Request<Body> {
 }
 
 fn user(id: i64, name: &str) -> String {
-    format!("{}\n", json!({"table":"users","op":"upsert","after":{"id":id,"name":name}}))
+    format!(
+        "{}\n",
+        json!({"table":"users","op":"upsert","after":{"id":id,"name":name}})
+    )
 }
 
 #[tokio::test]
@@ -164,20 +169,54 @@ async fn bad_changes_are_refused_by_line_and_leave_nothing() {
     });
     let good = user(1, "ada").into_bytes();
     let cases: [(&str, &[u8], u16, &str); 7] = [
-        ("not JSON", b"{\"table\":\"users\",", 400, "malformed-change"),
-        ("not UTF-8", b"{\"table\":\"\xff\"}", 400, "malformed-change"),
+        (
+            "not JSON",
+            b"{\"table\":\"users\",",
+            400,
+            "malformed-change",
+        ),
+        (
+            "not UTF-8",
+            b"{\"table\":\"\xff\"}",
+            400,
+            "malformed-change",
+        ),
         ("neither form", b"[1]", 400, "malformed-change"),
-        ("unknown table", br#"{"table":"nope","op":"upsert","after":{"id":1}}"#, 422, "refused-change"),
-        ("missing key", br#"{"table":"users","op":"upsert","after":{"name":"x"}}"#, 422, "refused-change"),
-        ("wrong type", br#"{"table":"users","op":"upsert","after":{"id":"x"}}"#, 422, "refused-change"),
-        ("out of range", br#"{"table":"users","op":"upsert","after":{"id":9223372036854775808}}"#, 422, "refused-change"),
+        (
+            "unknown table",
+            br#"{"table":"nope","op":"upsert","after":{"id":1}}"#,
+            422,
+            "refused-change",
+        ),
+        (
+            "missing key",
+            br#"{"table":"users","op":"upsert","after":{"name":"x"}}"#,
+            422,
+            "refused-change",
+        ),
+        (
+            "wrong type",
+            br#"{"table":"users","op":"upsert","after":{"id":"x"}}"#,
+            422,
+            "refused-change",
+        ),
+        (
+            "out of range",
+            br#"{"table":"users","op":"upsert","after":{"id":9223372036854775808}}"#,
+            422,
+            "refused-change",
+        ),
     ];
     for (what, line, status, name) in cases {
         let mut body = good.clone();
         body.extend_from_slice(line);
         let problem = rig.problem(post("/v1/changes", body), status, name).await;
         assert_eq!(problem.line, Some(2), "{what}");
-        assert!(problem.detail.starts_with("line 2: "), "{what}: {}", problem.detail);
+        assert!(
+            problem.detail.starts_with("line 2: "),
+            "{what}: {}",
+            problem.detail
+        );
     }
     let large = rig
         .problem(post("/v1/changes", vec![b' '; 4097]), 413, "body-too-large")
@@ -275,15 +314,23 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
 
     let ids = |page: Value| -> Vec<i64> {
         let rows = page["rows"].as_array().unwrap();
-        rows.iter().map(|row| row["order_id"].as_i64().unwrap()).collect()
+        rows.iter()
+            .map(|row| row["order_id"].as_i64().unwrap())
+            .collect()
     };
-    assert_eq!(ids(rig.get("/v1/tables/lines/rows?from=-1&to=1").await), [-1, 0]);
+    assert_eq!(
+        ids(rig.get("/v1/tables/lines/rows?from=-1&to=1").await),
+        [-1, 0]
+    );
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?from=2,0").await), [2, 3]);
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2,1").await), [2]);
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2").await), [2]);
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2,2").await), []);
     let page = rig.get("/v1/tables/lines/rows?limit=1").await;
-    let other = format!("/v1/tables/users/rows?cursor={}", page["next"].as_str().unwrap());
+    let other = format!(
+        "/v1/tables/users/rows?cursor={}",
+        page["next"].as_str().unwrap()
+    );
     rig.problem(get(&other), 400, "bad-request").await;
     rig.stop();
 }
@@ -307,8 +354,16 @@ async fn wrong_requests_get_problem_details() {
         (get("/v1/tail?table=nope"), 404, "not-found"),
         (post("/v1/rules/nope/pause", ""), 404, "not-found"),
         (post("/v1/dead-letters/drop", ""), 400, "bad-request"),
-        (post("/v1/dead-letters/drop", "{\"ids\":1}"), 400, "bad-request"),
-        (post("/v1/dead-letters/retry", "{\"id\":7}"), 404, "not-found"),
+        (
+            post("/v1/dead-letters/drop", "{\"ids\":1}"),
+            400,
+            "bad-request",
+        ),
+        (
+            post("/v1/dead-letters/retry", "{\"id\":7}"),
+            404,
+            "not-found",
+        ),
         (
             Request::get("/v1/tables")
                 .header(header::HOST, "evil.example")
@@ -340,7 +395,10 @@ async fn state_and_metrics_tell_what_is_there() {
     let (status, kind, metrics) = rig.send(get("/metrics")).await;
     assert_eq!(status, StatusCode::OK);
     assert!(kind.starts_with("text/plain; version=0.0.4"));
-    assert!(metrics.lines().any(|line| line == "rulemill_seq 1"), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line == "rulemill_seq 1"),
+        "{metrics}"
+    );
     rig.stop();
 }
 
