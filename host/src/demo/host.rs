@@ -13,7 +13,7 @@ use super::recompute::{Row, Rows, Tables};
 use crate::{
     catalog::Table,
     config::Config,
-    daemon::{self, Host, Options},
+    daemon::{self, End, Host, Options},
     engine::Handle,
     row,
     store::Reader,
@@ -39,7 +39,10 @@ pub(super) fn run_once(config: &Path, progress: &dyn Fn(u64)) -> Result<Ran> {
         let began = Instant::now();
         let handle = host.handle.clone();
         tokio::select! {
-            result = host.drained() => result?,
+            end = host.ended(true) => match end {
+                End::Asked(_) => {}
+                End::Failed(error) => return Err(error),
+            },
             () = follow(&handle, progress) => {}
         }
         let elapsed = began.elapsed();

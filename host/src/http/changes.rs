@@ -24,8 +24,8 @@ use super::{
     problem::{Kind, Problem},
 };
 use crate::{
-    change::{Idempotency, RawChange, Receipt, Refused, SourceBatch},
-    decode,
+    change::{Idempotency, Receipt, Refused, SourceBatch},
+    decode::{self, BadLine},
 };
 
 /// The source that posted changes come from.
@@ -66,7 +66,8 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
     blocking(move || {
         // Held until the batch is with the engine, whose queue is bounded itself.
         let _permit = permit;
-        let changes = decode_body(&api, &body)?;
+        let changes =
+            decode::decode_ndjson(&body, &handle.catalog, &api.limits).map_err(bad_line)?;
         let batch = SourceBatch {
             source: Arc::from(SOURCE),
             changes,
@@ -158,6 +159,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
+fn bad_line(bad: BadLine) -> Problem {
+    let kind = if bad.reason.malformed {
+        Kind::MalformedChange
+    } else {
+        Kind::RefusedChange
+    };
+    Problem::at_line(kind, bad.line, bad.reason)
+}
+
 fn refusal(refused: Refused) -> Problem {
     match refused {
         Refused::Stopped(reason) => stopping(&reason),
@@ -172,8 +182,4 @@ fn stopping(reason: &str) -> Problem {
             "the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"
         ),
     )
-}
-
-fn decode_body(_api: &Api, _body: &[u8]) -> Result<Vec<RawChange>, Problem> {
-    todo!()
 }

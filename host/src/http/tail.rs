@@ -136,9 +136,13 @@ fn send(
     }
     let catalog = reader.catalog().map_err(Problem::internal)?;
     let mut lines = Vec::new();
+    // The log's pieces are write sets: the first may begin before what was asked for. Behind it lower seqs
+    // are changes that a rule made late, which are as new as the others.
+    let mut begun = false;
     for change in reader.log(sent.next()).map_err(Problem::internal)? {
         let change = change.map_err(Problem::internal)?;
-        if table.is_some_and(|table| table != change.table) {
+        begun |= change.seq > sent;
+        if !begun || table.is_some_and(|table| table != change.table) {
             continue;
         }
         let line = read::tail_line(&catalog, &change)?;

@@ -14,7 +14,7 @@ mod retention;
 mod tables;
 mod write_set;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase};
 
@@ -36,6 +36,8 @@ const FILE: &str = "store.redb";
 /// The open store.
 pub struct Store {
     database: Database,
+    /// Its file; none in memory.
+    file: Option<PathBuf>,
 }
 
 impl Store {
@@ -54,12 +56,22 @@ impl Store {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(dir.to_owned()),
                 error => error.into(),
             })?;
-        Self::prepare(database)
+        Self::prepare(database, Some(dir.join(FILE)))
     }
 
     /// Whether a directory holds a store.
     pub fn exists(dir: &Path) -> bool {
         dir.join(FILE).is_file()
+    }
+
+    /// The size of the store's file; 0 in memory.
+    ///
+    /// # Errors
+    /// If the file can't be looked at.
+    pub fn file_bytes(&self) -> std::io::Result<u64> {
+        self.file
+            .as_ref()
+            .map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
     /// A store in memory, for tests and trials.
@@ -68,10 +80,10 @@ impl Store {
     /// If the database fails.
     pub fn in_memory() -> Result<Self, Error> {
         let backend = redb::backends::InMemoryBackend::new();
-        Self::prepare(Database::builder().create_with_backend(backend)?)
+        Self::prepare(Database::builder().create_with_backend(backend)?, None)
     }
 
-    fn prepare(database: Database) -> Result<Self, Error> {
+    fn prepare(database: Database, file: Option<PathBuf>) -> Result<Self, Error> {
         let transaction = database.begin_read()?;
         let found = match transaction.open_table(tables::META) {
             Ok(meta_table) => commit::get_number(&meta_table, meta::FORMAT)?,
@@ -96,7 +108,7 @@ impl Store {
             }
             transaction.commit()?;
         }
-        Ok(Self { database })
+        Ok(Self { database, file })
     }
 }
 

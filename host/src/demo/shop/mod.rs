@@ -252,7 +252,8 @@ impl Shop {
         if self.products[place].stock < quantity {
             return self.deliver(place);
         }
-        let user_id = self.users[self.popular(self.users.len())].id;
+        let user = self.popular(self.users.len());
+        let user_id = self.users[user].id;
         self.last_order += 1;
         let order = Order {
             id: self.last_order,
