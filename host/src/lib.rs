@@ -22,6 +22,7 @@ pub mod guest_build;
 pub mod http;
 pub mod limits;
 pub mod plugin_dir;
+pub mod render;
 pub mod row;
 pub mod rule;
 pub mod scaffold;
