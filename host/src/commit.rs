@@ -1,1 +1,104 @@
-//! To come.
+//! The committer: one thread that makes groups of write sets durable, one group at a time.
+//!
+//! It takes a group, stores it in one transaction, tells those who wait, and reports back. It never
+//! decides what is in a group; the engine fills the next one meanwhile. If a commit fails, nothing of the
+//! group is in the store, those who wait are told so, and the engine decides what becomes of the host.
+
+use std::{sync::Arc, thread};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::{
+    change::{Refused, Seq},
+    store::{self, Store, WriteSet},
+};
+
+/// A group that is on disk, or that failed.
+pub struct Committed {
+    /// The last seq of the group, or why it is not in the store.
+    pub result: Result<Seq, store::Error>,
+}
+
+/// The committer's thread and its channels.
+pub struct Committer {
+    groups: Option<Sender<Vec<WriteSet>>>,
+    /// Reports, one for each group.
+    pub committed: Receiver<Committed>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
+        let (groups, incoming) = bounded::<Vec<WriteSet>>(1);
+        let (report, committed) = bounded(2);
+        let thread = thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || {
+                for group in incoming {
+                    if report.send(commit(&store, group)).is_err() {
+                        // The engine is gone, and with it whoever could use another group.
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            groups: Some(groups),
+            committed,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over a group. The one before must have been reported.
+    ///
+    /// # Errors
+    /// With the group, if the thread has ended.
+    pub fn submit(&self, group: Vec<WriteSet>) -> Result<(), Vec<WriteSet>> {
+        match &self.groups {
+            Some(groups) => groups.send(group).map_err(|error| error.0),
+            None => Err(group),
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.groups.take();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer's thread panicked");
+        }
+    }
+}
+
+fn commit(store: &Store, mut group: Vec<WriteSet>) -> Committed {
+    let waiting: Vec<_> = group
+        .iter_mut()
+        .flat_map(|write_set| std::mem::take(&mut write_set.done))
+        .collect();
+    let last_seq = group
+        .last()
+        .map(|write_set| write_set.last_seq)
+        .unwrap_or_default();
+    match store.commit(&mut group) {
+        Ok(_) => {
+            for (done, receipt) in waiting {
+                done(Ok(receipt));
+            }
+            Committed {
+                result: Ok(last_seq),
+            }
+        }
+        Err(error) => {
+            let reason: Arc<str> = error.to_string().into();
+            for (done, _) in waiting {
+                done(Err(Refused::Stopped(reason.clone())));
+            }
+            Committed { result: Err(error) }
+        }
+    }
+}

@@ -43,6 +43,10 @@ limits! {
     request_bytes_max: usize = 64 << 20,
     /// Rows in one answer over HTTP, at the most.
     response_rows_max: usize = 10_000,
+    /// Rows in one answer over HTTP, in bytes of JSON, at the most; a larger row still comes alone.
+    response_bytes_max: usize = 16 << 20,
+    /// How long one HTTP request's body may take to arrive, in milliseconds.
+    request_ms_max: u64 = 60_000,
     /// HTTP requests that write at the same time, at the most.
     requests_max: usize = 64,
     /// Text kept of input that could not be taken, in bytes, at the most.

@@ -1,5 +1,5 @@
 //! The `rulemill` command.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    rulemill::cli::main()
 }

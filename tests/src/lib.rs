@@ -1,1 +1,4 @@
-//! Shared parts of the end-to-end tests.
+//! What the end-to-end tests and the benchmarks share.
+
+pub mod native;
+pub mod rig;

@@ -1,105 +1,138 @@
-//! From a source's bytes to changes.
+//! Bytes of input to changes.
 //!
-//! ```text
-//! line ---------> Decoder::line ------\
-//! CSV record ---> Decoder::csv_record --> chunk: one buffer of rows --> Decoder::take_chunk
-//! ```
+//! Owns the forms that input can have (`rulemill` and Debezium JSON, CSV), the conversion of their values to
+//! the columns' types, and the reasons it gives when it can't. It never opens a file, numbers a change
+//! or looks at a row that is stored. One line that can't be taken is refused with a [`Reason`] and
+//! leaves nothing behind; the next one can go on.
 //!
-//! A [`Decoder`] holds each line against the catalog: it knows the table, parses every value straight
-//! to its column's type, writes rows in the store's form into one buffer, and hands them out as slices
-//! of it. It never opens anything, never numbers a change and never looks at stored rows. Input that
-//! can't be taken is a [`Reason`]; the chunk then stays as it was before that input.
-//!
-//! Lines are read twice over at the most. The fast way guesses the table (from the first `"table"` in
-//! the line) and reads the line in one pass; if the guess was wrong or anything is amiss, the line is
-//! read again the slow way, which is the only one that decides and explains.
+//! Rows are written one behind the other into a buffer which the changes of a chunk share, so that a
+//! change costs no allocation.
 
+mod connect;
 mod csv;
-mod envelope;
-mod ndjson;
-mod number;
-mod schema;
-mod table;
+mod json;
 mod value;
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use memchr::memmem;
-use serde::de::DeserializeSeed;
+use rulemill_wire::{ColumnType, ValueRef, key};
 
-pub use self::{
-    csv::{CsvTable, Record},
-    ndjson::{BadLine, decode_ndjson},
-};
-use self::{
-    envelope::{Envelope, EnvelopeSeed, Part, RowReader},
-    schema::{Row as RowSchema, Schemas},
-    table::{RowFacts, TableDecoder},
-    value::Scratch,
-};
 use crate::{
-    catalog::{Catalog, Origin, SharedCatalog, TableId},
+    catalog::{Catalog, SharedCatalog, Table, TableId},
     change::{RawChange, RawOp},
     config::Format,
     limits::Limits,
-    row::RowBuilder,
+    row::{ColumnId, RowBuilder},
 };
 
-/// Why input could not be taken: what is wrong and what to do.
+pub use csv::{Header, record_end};
+
+/// Why input can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    /// The bytes are not in the form: no JSON, no UTF-8, too long.
-    Malformed(String),
-    /// The form is right, what it says is not.
-    Invalid(String),
+pub struct Reason {
+    /// Whether it isn't even JSON or CSV (else it doesn't fit the tables).
+    pub malformed: bool,
+    /// What is wrong, and how to mend it.
+    pub text: String,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(text) | Self::Invalid(text) => f.write_str(text),
+impl Reason {
+    fn malformed(text: impl Into<String>) -> Self {
+        Self {
+            malformed: true,
+            text: text.into(),
+        }
+    }
+
+    fn unfit(text: impl Into<String>) -> Self {
+        Self {
+            malformed: false,
+            text: text.into(),
         }
     }
 }
 
-impl std::error::Error for Reason {}
-
-fn invalid<T>(message: impl Into<String>) -> Result<T, Reason> {
-    Err(Reason::Invalid(message.into()))
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
-/// Decodes lines and CSV records into a chunk of changes.
+/// The first line of a body that can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Which, from 1.
+    pub line: u64,
+    /// The offset of its first byte.
+    pub offset_bytes: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Decodes a whole body of JSON lines, or none of it.
+///
+/// # Errors
+/// The first line that can't be taken.
+pub fn decode_ndjson(
+    body: &[u8],
+    catalog: &Arc<SharedCatalog>,
+    limits: &Limits,
+) -> Result<Vec<RawChange>, BadLine> {
+    let mut decoder = Decoder::new(catalog.clone(), limits);
+    let mut offset = 0;
+    for (number, line) in body.split(|&byte| byte == b'\n').enumerate() {
+        let taken = if decoder.len() >= limits.transaction_changes_max {
+            Err(Reason::unfit(format!(
+                "the request has more changes than limits.transaction_changes_max = {}: send it in several",
+                limits.transaction_changes_max
+            )))
+        } else {
+            decoder.json_line(line, None)
+        };
+        taken.map_err(|reason| BadLine {
+            line: number as u64 + 1,
+            offset_bytes: offset,
+            reason,
+        })?;
+        offset += line.len() as u64 + 1;
+    }
+    Ok(decoder.take())
+}
+
+/// Turns lines into changes.
 pub struct Decoder {
     catalog: Arc<SharedCatalog>,
-    current: Arc<Catalog>,
-    format: Option<Format>,
-    max: Max,
-    tables: Vec<Option<TableDecoder>>,
-    last: Option<TableId>,
-    last_was_debezium: bool,
-    schemas: Schemas,
-    before: RowBuilder,
-    after: RowBuilder,
-    scratch: Scratch,
-    finder: memmem::Finder<'static>,
-    chunk: Chunk,
+    limits: DecodeLimits,
+    /// The catalog that `columns` are of.
+    known: Arc<Catalog>,
+    /// By table number: the columns in the order in which the last row had them.
+    orders: Vec<Vec<KnownColumn>>,
+    builder: RowBuilder,
+    buffer: Vec<u8>,
+    pending: Vec<Pending>,
+    /// The Connect schema of the last line that had one, and what it says.
+    connect: connect::Schemas,
 }
 
-#[derive(Clone, Copy)]
-struct Max {
-    line_bytes: usize,
-    key_bytes: usize,
-    row_bytes: usize,
-    columns: usize,
+#[derive(Debug, Clone, Copy)]
+struct DecodeLimits {
+    line_bytes_max: usize,
+    key_bytes_max: usize,
+    row_bytes_max: usize,
+    table_columns_max: usize,
 }
 
-#[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    changes: Vec<Pending>,
+/// A column as a row's decoder knows it.
+#[derive(Debug, Clone)]
+struct KnownColumn {
+    name: String,
+    id: ColumnId,
+    ty: Option<ColumnType>,
+    nullable: bool,
 }
 
+/// A change whose rows are ranges of the buffer.
 struct Pending {
     table: TableId,
     op: RawOp,
@@ -110,526 +143,234 @@ struct Pending {
     time: Option<i64>,
 }
 
+/// Which form's habits a value has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Rulemill,
+    Debezium,
+}
+
 impl Decoder {
-    /// A decoder for lines in `format`; without one, each line's form is told by its content. CSV comes
-    /// through [`csv_record`](Self::csv_record), whatever the format.
-    pub fn new(catalog: Arc<SharedCatalog>, limits: &Limits, format: Option<Format>) -> Self {
+    /// A decoder for the tables of this catalog.
+    pub fn new(catalog: Arc<SharedCatalog>, limits: &Limits) -> Self {
         Self {
-            current: catalog.load(),
+            known: catalog.load(),
             catalog,
-            format,
-            max: Max {
-                line_bytes: limits.line_bytes_max,
-                key_bytes: limits.key_bytes_max,
-                row_bytes: limits.row_bytes_max,
-                columns: limits.table_columns_max,
+            limits: DecodeLimits {
+                line_bytes_max: limits.line_bytes_max,
+                key_bytes_max: limits.key_bytes_max,
+                row_bytes_max: limits.row_bytes_max,
+                table_columns_max: limits.table_columns_max,
             },
-            tables: Vec::new(),
-            last: None,
-            last_was_debezium: false,
-            schemas: Schemas::default(),
-            before: RowBuilder::default(),
-            after: RowBuilder::default(),
-            scratch: Scratch::default(),
-            finder: memmem::Finder::new("\"table\""),
-            chunk: Chunk::default(),
+            orders: Vec::new(),
+            builder: RowBuilder::default(),
+            buffer: Vec::new(),
+            pending: Vec::new(),
+            connect: connect::Schemas::default(),
         }
     }
 
-    /// Changes in the chunk.
-    pub fn chunk_changes(&self) -> usize {
-        self.chunk.changes.len()
+    /// Changes decoded since the last [`take`](Self::take).
+    pub fn len(&self) -> usize {
+        self.pending.len()
     }
 
-    /// Bytes of keys and rows in the chunk.
-    pub fn chunk_bytes(&self) -> usize {
-        self.chunk.bytes.len()
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
     }
 
-    /// Hands the chunk out and begins a new one.
-    pub fn take_chunk(&mut self) -> Vec<RawChange> {
-        let next = Vec::with_capacity(self.chunk.bytes.len());
-        let bytes = Bytes::from(std::mem::replace(&mut self.chunk.bytes, next));
-        let changes = self.chunk.changes.drain(..);
-        changes
-            .map(|change| RawChange {
-                table: change.table,
-                op: change.op,
-                key: bytes.slice(change.key),
-                old_key: change.old_key.map(|range| bytes.slice(range)),
-                before: change.before.map(|range| bytes.slice(range)),
-                after: change.after.map(|range| bytes.slice(range)),
-                time: change.time,
-            })
-            .collect()
+    /// Bytes of their rows.
+    pub fn len_bytes(&self) -> usize {
+        self.buffer.len()
     }
 
-    /// Decodes one JSON line, with or without its line end, into the chunk. A line of white space and a
-    /// Debezium tombstone add nothing.
+    /// Decodes a JSON line of either form; `format` none: told by its content. An empty line and a
+    /// tombstone (`null`) are no change.
     ///
     /// # Errors
-    /// Why the line can't be taken; the chunk is then as it was.
-    pub fn line(&mut self, line: &[u8]) -> Result<(), Reason> {
+    /// Why the line can't be taken; then nothing of it is.
+    pub fn json_line(&mut self, line: &[u8], format: Option<Format>) -> Result<(), Reason> {
         let line = line.trim_ascii();
         if line.is_empty() {
             return Ok(());
         }
-        if line.len() > self.max.line_bytes {
-            return Err(too_long(line.len() as u64, self.max.line_bytes));
+        if line.len() > self.limits.line_bytes_max {
+            return Err(Reason::unfit(format!(
+                "the line has {} bytes, more than limits.line_bytes_max = {}",
+                line.len(),
+                self.limits.line_bytes_max
+            )));
         }
-        let text = std::str::from_utf8(line).map_err(|error| not_utf8(&error))?;
-        if self.chunk.changes.is_empty() {
-            self.refresh();
+        let text = std::str::from_utf8(line).map_err(|error| {
+            Reason::malformed(format!(
+                "not UTF-8 at byte {} of the line",
+                error.valid_up_to()
+            ))
+        })?;
+        let start = self.buffer.len();
+        let changes = self.pending.len();
+        let result = self.json(text, format);
+        if result.is_err() {
+            self.buffer.truncate(start);
+            self.pending.truncate(changes);
         }
-        if self.fast(text).is_some() {
-            return Ok(());
-        }
-        self.slow(text)
+        result
     }
 
-    /// Takes the catalog as it is now.
-    fn refresh(&mut self) {
-        let now = self.catalog.load();
-        if !Arc::ptr_eq(&now, &self.current) {
-            self.current = now;
-            self.tables.clear();
-        }
-    }
-
-    /// The decoder of a table, made anew after the catalog has changed.
-    fn open(&mut self, id: TableId) {
-        let place = id.0 as usize;
-        if self.tables.len() <= place {
-            self.tables.resize_with(place + 1, || None);
-        }
-        if self.tables[place].is_none() {
-            self.tables[place] = Some(TableDecoder::new(self.current.table(id)));
-        }
-        self.last = Some(id);
-    }
-
-    /// One pass with a guessed table; `None` if the slow way has to look at the line.
-    fn fast(&mut self, text: &str) -> Option<()> {
-        let hint = hinted_table(&self.finder, text);
-        let id = match (self.last, hint) {
-            (Some(last), None) => last,
-            (Some(last), Some(hint)) if self.current.table(last).name == hint => last,
-            (_, Some(hint)) => self.current.by_name(hint)?.id,
-            (None, None) => return None,
-        };
-        self.open(id);
-        let table = self.tables[id.0 as usize].as_mut()?;
-        if !table.is_ready() {
-            return None;
-        }
-        let debezium = match self.format {
-            Some(format) => format == Format::Debezium,
-            None => self.last_was_debezium,
-        };
-        let mut envelope = Envelope::default();
-        let mut wrong = None;
-        let rows = RowReader {
-            table,
-            before: &mut self.before,
-            after: &mut self.after,
-            scratch: &mut self.scratch,
-            wrong: &mut wrong,
-            debezium,
-        };
-        let mut json = serde_json::Deserializer::from_str(text);
-        EnvelopeSeed {
-            envelope: &mut envelope,
-            rows: Some(rows),
-            depth: 0,
-        }
-        .deserialize(&mut json)
-        .ok()?;
-        json.end().ok()?;
-        let (op, name) = (envelope.op(debezium)?, envelope.table(debezium)?);
-        if envelope.is_debezium() != debezium
-            || envelope.has_schema()
-            || (!debezium && envelope.unknown.is_some())
-            || name != self.current.table(id).name
-        {
-            return None;
-        }
-        let time = envelope.time(debezium).ok()?;
-        let (before, after) = (envelope.before.facts()?, envelope.after.facts()?);
-        self.push(id, op, before, after, time).ok()
-    }
-
-    /// The way that decides: the envelope first, then the rows of the table it names.
-    fn slow(&mut self, text: &str) -> Result<(), Reason> {
-        self.refresh();
-        let mut envelope = Envelope::default();
-        let mut json = serde_json::Deserializer::from_str(text);
-        let seed = EnvelopeSeed {
-            envelope: &mut envelope,
-            rows: None,
-            depth: 0,
-        };
-        seed.deserialize(&mut json)
-            .and_then(|()| json.end())
-            .map_err(|error| not_json(&error))?;
-        let debezium = match self.format {
-            Some(format) => format == Format::Debezium,
-            None => envelope.is_debezium(),
-        };
-        self.last_was_debezium = debezium;
-        if envelope.is_tombstone() {
-            return if debezium || self.format.is_none() {
-                Ok(())
-            } else {
-                invalid("null is no change")
-            };
-        }
-        if let (false, Some(unknown)) = (debezium, &envelope.unknown) {
-            return invalid(format!(
-                "there is no key {unknown:?} in a change: expected table, op, before, after and ts"
-            ));
-        }
-        let Some(op) = envelope.op(debezium) else {
-            return invalid(envelope.wrong_op(debezium));
-        };
-        let Some(name) = envelope.table(debezium).map(str::to_owned) else {
-            return invalid(if debezium {
-                "the change names no table: `source.table` is missing"
-            } else {
-                "the change names no table: `table` is missing"
-            });
-        };
-        let id = self.source_table(&name)?;
-        let time = envelope.time(debezium).map_err(Reason::Invalid)?;
-        let schema = match envelope.schema {
-            Some(schema) => Some(self.schemas.read(schema.get()).map_err(Reason::Invalid)?),
-            None => None,
-        };
-        for part in [&envelope.before, &envelope.after] {
-            if let Part::Raw(row) = part {
-                self.know_columns(id, row.get())?;
-            }
-        }
-        let schema = schema.as_deref();
-        let before = self.read_row(
-            id,
-            &envelope.before,
-            debezium,
-            schema.map(|s| &s.before),
-            true,
-        )?;
-        let after = self.read_row(
-            id,
-            &envelope.after,
-            debezium,
-            schema.map(|s| &s.after),
-            false,
-        )?;
-        self.push(id, op, before, after, time)
-    }
-
-    fn read_row(
+    /// Decodes a CSV record into an upsert of `table`.
+    ///
+    /// # Errors
+    /// Why the record can't be taken; then nothing of it is.
+    pub fn csv_record(
         &mut self,
-        id: TableId,
-        part: &Part<'_>,
-        debezium: bool,
-        schema: Option<&RowSchema>,
-        is_before: bool,
-    ) -> Result<Option<RowFacts>, Reason> {
-        let Part::Raw(raw) = part else {
-            return Ok(None);
-        };
-        self.open(id);
-        let Some(table) = &mut self.tables[id.0 as usize] else {
-            return Ok(None);
-        };
-        let mut wrong = None;
-        let seed = table::RowSeed {
-            table,
-            row: if is_before {
-                &mut self.before
-            } else {
-                &mut self.after
-            },
-            scratch: &mut self.scratch,
-            wrong: &mut wrong,
-            debezium,
-            schema,
-        };
-        let mut json = serde_json::Deserializer::from_str(raw.get());
-        let read = seed.deserialize(&mut json);
-        match (read, wrong) {
-            (Ok(facts), _) => Ok(facts),
-            (Err(_), Some(wrong)) => invalid(wrong),
-            (Err(error), None) => invalid(format!(
-                "{} of table {}: {}",
-                if is_before { "before" } else { "after" },
-                self.current.table(id).name,
-                bare_message(&error)
-            )),
-        }
-    }
-
-    /// The table with this name, if sources may write it.
-    fn source_table(&self, name: &str) -> Result<TableId, Reason> {
-        let Some(table) = self.current.by_name(name) else {
-            return invalid(format!(
-                "unknown table {}: no plugin reads it and no [[table]] in the configuration names it",
-                value::shown(name)
-            ));
-        };
-        match &table.origin {
-            Origin::Derived { plugin } => invalid(format!(
-                "table {name} is derived by plugin {plugin}: sources can't write it"
-            )),
-            Origin::Source => Ok(table.id),
-        }
-    }
-
-    /// Puts the columns of a row that the table's dictionary doesn't have yet into it, and settles the
-    /// types of key columns that have none.
-    fn know_columns(&mut self, id: TableId, row: &str) -> Result<(), Reason> {
-        let ready = |table: &crate::catalog::Table| {
-            table.key_columns().all(|(_, column)| column.ty.is_some())
-        };
-        let table = self.current.table(id).clone();
-        let names = table::names(row)
-            .map_err(|error| Reason::Invalid(format!("a row of table {}: {error}", table.name)))?;
-        let new: Vec<&str> = names
-            .iter()
-            .map(|(name, _)| name.as_ref())
-            .filter(|name| table.column(name).is_none())
-            .collect();
-        self.intern(id, &new)?;
-        if !ready(&table) {
-            self.settle_key_types(id, |name| {
-                let (_, raw) = names.iter().find(|(other, _)| other == name)?;
-                value::json_type(raw)
-            })?;
-        }
-        Ok(())
-    }
-
-    fn intern(&mut self, id: TableId, names: &[&str]) -> Result<(), Reason> {
-        if let Some(name) = names
-            .iter()
-            .find(|name| name.is_empty() || name.len() > 1_000)
-        {
-            return invalid(format!(
-                "table {}: {} is no column's name",
-                self.current.table(id).name,
-                value::shown(name)
-            ));
-        }
-        if !names.is_empty() {
-            self.catalog
-                .intern_columns(id, names, self.max.columns)
-                .map_err(|error| Reason::Invalid(error.to_string()))?;
-            self.refresh();
-        }
-        Ok(())
-    }
-
-    /// Key bytes carry no type, so a key column that nothing has given one takes that of the first
-    /// value it meets and keeps it.
-    fn settle_key_types(
-        &mut self,
-        id: TableId,
-        found: impl Fn(&str) -> Option<rulemill_wire::ColumnType>,
+        table: &str,
+        header: &Header,
+        record: &[u8],
     ) -> Result<(), Reason> {
-        self.catalog.update(|catalog| {
-            let mut table = crate::catalog::Table::clone(catalog.table(id));
-            let mut changed = false;
-            for place in table.key.clone() {
-                let column = &mut table.columns[usize::from(place)];
-                if column.ty.is_none()
-                    && let Some(ty) = found(&column.name)
-                {
-                    if !ty.can_be_key() {
-                        return invalid(format!(
-                            "column {} of table {} holds {ty}, which no key can be",
-                            column.name, table.name
-                        ));
+        let start = self.buffer.len();
+        let changes = self.pending.len();
+        let result = self.csv(table, header, record);
+        if result.is_err() {
+            self.buffer.truncate(start);
+            self.pending.truncate(changes);
+        }
+        result
+    }
+
+    /// The changes decoded since the last call, in order.
+    pub fn take(&mut self) -> Vec<RawChange> {
+        let capacity = self.buffer.len();
+        let buffer = std::mem::replace(&mut self.buffer, Vec::with_capacity(capacity));
+        let buffer = Bytes::from(buffer);
+        let slice = |range: Range<usize>| buffer.slice(range);
+        self.pending
+            .drain(..)
+            .map(|pending| RawChange {
+                table: pending.table,
+                op: pending.op,
+                key: slice(pending.key),
+                old_key: pending.old_key.map(slice),
+                before: pending.before.map(slice),
+                after: pending.after.map(slice),
+                time: pending.time,
+            })
+            .collect()
+    }
+
+    /// The table with this name. Columns that were learnt under an older catalog are forgotten.
+    fn table(&mut self, name: &str) -> Result<Arc<Table>, Reason> {
+        if self.catalog.version() != self.known.version {
+            self.known = self.catalog.load();
+            self.orders.clear();
+        }
+        match self.known.by_name(name) {
+            Some(table) if table.is_derived() => Err(Reason::unfit(format!(
+                "table {name} belongs to a plugin's rules: no source can write it"
+            ))),
+            Some(table) => Ok(table.clone()),
+            None => Err(Reason::unfit(format!(
+                "unknown table {name}: no plugin reads it and no [[table]] names it"
+            ))),
+        }
+    }
+
+    fn order(&mut self, table: &Table) -> &mut Vec<KnownColumn> {
+        let place = table.id.0 as usize;
+        if self.orders.len() <= place {
+            self.orders.resize_with(place + 1, Vec::new);
+        }
+        &mut self.orders[place]
+    }
+
+    /// Puts the builder's row into the buffer.
+    fn finish_row(&mut self, table: &Table) -> Result<Range<usize>, Reason> {
+        let range = self.builder.finish(&mut self.buffer);
+        if range.len() > self.limits.row_bytes_max {
+            return Err(Reason::unfit(format!(
+                "a row of table {} has {} bytes, more than limits.row_bytes_max = {}",
+                table.name,
+                range.len(),
+                self.limits.row_bytes_max
+            )));
+        }
+        Ok(range)
+    }
+
+    /// Puts the key of the builder's row into the buffer.
+    fn finish_key(&mut self, table: &Table) -> Result<Range<usize>, Reason> {
+        let start = self.buffer.len();
+        for (id, column) in table.key_columns() {
+            match self.builder.get(id) {
+                Ok(ValueRef::Null) | Err(_) => {
+                    return Err(Reason::unfit(format!(
+                        "table {}: the key column {} is missing or null",
+                        table.name, column.name
+                    )));
+                }
+                Ok(value @ (ValueRef::F64(_) | ValueRef::Json(_))) => {
+                    return Err(Reason::unfit(format!(
+                        "table {}: the key column {} holds {value:?}, which can't be a key",
+                        table.name, column.name
+                    )));
+                }
+                Ok(value) => {
+                    if column.ty.is_none()
+                        && let Some(ty) = value.column_type()
+                    {
+                        self.catalog.set_type(table.id, id, ty);
                     }
-                    (column.ty, column.nullable, changed) = (Some(ty), false, true);
+                    key::write(value, &mut self.buffer);
                 }
             }
-            if changed {
-                catalog.put(table);
-            }
-            Ok(())
-        })?;
-        self.refresh();
-        Ok(())
-    }
-
-    /// Adds the change whose rows stand in the builders.
-    fn push(
-        &mut self,
-        id: TableId,
-        op: RawOp,
-        before: Option<RowFacts>,
-        after: Option<RowFacts>,
-        time: Option<i64>,
-    ) -> Result<(), Reason> {
-        let start = self.chunk.bytes.len();
-        self.open(id);
-        let done = self.push_parts(id, op, before, after, time);
-        if done.is_err() {
-            self.chunk.bytes.truncate(start);
         }
-        done
-    }
-
-    fn push_parts(
-        &mut self,
-        id: TableId,
-        op: RawOp,
-        before: Option<RowFacts>,
-        after: Option<RowFacts>,
-        time: Option<i64>,
-    ) -> Result<(), Reason> {
-        let Some(table) = &self.tables[id.0 as usize] else {
-            return invalid("the table's decoder is gone");
-        };
-        let out = &mut self.chunk.bytes;
-        let mut change = Pending {
-            table: id,
-            op,
-            key: 0..0,
-            old_key: None,
-            before: None,
-            after: None,
-            time,
-        };
-        let name = &table.name;
-        match (op, &before, &after) {
-            (RawOp::Truncate, None, None) => {
-                self.chunk.changes.push(change);
-                return Ok(());
-            }
-            (RawOp::Truncate, ..) => {
-                return invalid(format!("a truncate of table {name} has no rows"));
-            }
-            (RawOp::Delete, None, None) => {
-                return invalid(format!(
-                    "a delete in table {name} needs the row's key in `before`"
-                ));
-            }
-            (RawOp::Insert, Some(_), _) => {
-                return invalid(format!(
-                    "an insert into table {name} has no `before`: call it an update or leave it out"
-                ));
-            }
-            (RawOp::Insert | RawOp::Update | RawOp::Upsert | RawOp::Read, _, None) => {
-                return invalid(format!("{} table {name} needs `after`", article(op)));
-            }
-            _ => {}
+        let range = start..self.buffer.len();
+        if range.len() > self.limits.key_bytes_max {
+            return Err(Reason::unfit(format!(
+                "a key of table {} has {} bytes, more than limits.key_bytes_max = {}",
+                table.name,
+                range.len(),
+                self.limits.key_bytes_max
+            )));
         }
-        let max = self.max;
-        if let Some(facts) = &before {
-            change.key = table.key(&self.before, facts, "before", max.key_bytes, out)?;
-            // A replica identity of the key alone gives no row, only its key: the mirror has the rest.
-            if facts.has_values {
-                table.complete(facts)?;
-                change.before = Some(table.row(&self.before, max.row_bytes, out)?);
-            }
-        }
-        if let Some(facts) = &after {
-            let key = table.key(&self.after, facts, "after", max.key_bytes, out)?;
-            if before.is_none() {
-                change.key = key;
-            } else if out[change.key.clone()] == out[key.clone()] {
-                out.truncate(key.start);
-            } else if op == RawOp::Delete {
-                return invalid(format!(
-                    "a delete in table {name} has one key in `before` and another in `after`"
-                ));
-            } else {
-                change.old_key = Some(std::mem::replace(&mut change.key, key));
-            }
-            if op != RawOp::Delete {
-                table.complete(facts)?;
-                change.after = Some(table.row(&self.after, max.row_bytes, out)?);
-            }
-        }
-        self.chunk.changes.push(change);
-        Ok(())
+        Ok(range)
+    }
+
+    fn push(&mut self, pending: Pending) {
+        self.pending.push(pending);
     }
 }
 
-fn article(op: RawOp) -> &'static str {
-    match op {
-        RawOp::Insert => "an insert into",
-        RawOp::Update => "an update of",
-        RawOp::Upsert => "an upsert into",
-        RawOp::Read => "a snapshot row of",
-        RawOp::Delete => "a delete in",
-        RawOp::Truncate => "a truncate of",
+/// Puts a value that is given as text into column 0 of a row; `None` if it is none of this type.
+pub(crate) fn value_from_text(ty: ColumnType, text: &str, builder: &mut RowBuilder) -> Option<()> {
+    value::from_text(ty, text, 0, builder)
+}
+
+/// A column that a row has, in the dictionary: found or added.
+fn intern(
+    catalog: &SharedCatalog,
+    table: &Table,
+    name: &str,
+    columns_max: usize,
+) -> Result<KnownColumn, Reason> {
+    if let Some((id, column)) = table.column(name) {
+        return Ok(KnownColumn {
+            name: name.to_owned(),
+            id,
+            ty: column.ty,
+            nullable: column.nullable,
+        });
     }
+    let ids = catalog
+        .intern_columns(table.id, &[name], columns_max)
+        .map_err(|error| Reason::unfit(error.to_string()))?;
+    Ok(KnownColumn {
+        name: name.to_owned(),
+        id: ids[0],
+        ty: None,
+        nullable: true,
+    })
 }
-
-/// What is said of a line that is longer than the limit.
-pub(crate) fn too_long(bytes: u64, max: usize) -> Reason {
-    Reason::Malformed(format!(
-        "the line has {bytes} bytes, and limits.line_bytes_max is {max}"
-    ))
-}
-
-fn not_utf8(error: &std::str::Utf8Error) -> Reason {
-    Reason::Malformed(format!(
-        "invalid UTF-8 at byte {} of the line",
-        error.valid_up_to()
-    ))
-}
-
-fn not_json(error: &serde_json::Error) -> Reason {
-    use serde_json::error::Category;
-    let message = bare_message(error);
-    match error.classify() {
-        Category::Data => {
-            Reason::Invalid(format!("byte {} of the line: {message}", error.column()))
-        }
-        Category::Io | Category::Syntax | Category::Eof => Reason::Malformed(format!(
-            "malformed JSON at byte {} of the line: {message}",
-            error.column()
-        )),
-    }
-}
-
-/// The message without the place that `serde_json` appends, since its line is always 1.
-fn bare_message(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
-/// The value after the first `"table":`, if it is plain text. Only a guess: the key could be a column's.
-fn hinted_table<'a>(finder: &memmem::Finder<'_>, text: &'a str) -> Option<&'a str> {
-    let at = finder.find(text.as_bytes())?;
-    let rest = text[at + 7..].trim_ascii_start();
-    let rest = rest
-        .strip_prefix(':')?
-        .trim_ascii_start()
-        .strip_prefix('"')?;
-    let end = memchr::memchr2(b'"', b'\\', rest.as_bytes())?;
-    Some(&rest[..end])
-}
-
-/// Reads a value that a person wrote, in the form that CSV has.
-///
-/// # Errors
-/// Why the text is no value of that type.
-pub(crate) fn value_from_text(
-    text: &str,
-    ty: Option<rulemill_wire::ColumnType>,
-) -> Result<rulemill_wire::Value, String> {
-    value::csv(text, true, ty, &mut Scratch::default()).map(rulemill_wire::ValueRef::to_owned)
-}
-
-/// Text that was borrowed from the line where it has no escapes.
-type Text<'a> = Cow<'a, str>;
 
 #[cfg(test)]
 mod tests;

@@ -1,280 +1,304 @@
-//! One value, from its text in the input to its column's type, exactly or not at all.
+//! One value of JSON or CSV to a column's type: exactly, or not at all.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
 use rulemill_wire::{ColumnType, Date, Decimal, Timestamp, Uuid, ValueRef};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error, IgnoredAny, Visitor},
+};
+use serde_json::value::RawValue;
 
-use super::number;
+use crate::row::{ColumnId, RowBuilder};
 
-/// How deep arrays and objects of a JSON column may lie in one another: readers of JSON recurse.
-const JSON_DEPTH_MAX: usize = 100;
+use super::{
+    Dialect, Reason,
+    connect::{self, Logical},
+};
 
-/// What Debezium writes for a large value that the database didn't send.
-const DEBEZIUM_UNAVAILABLE: &str = "__debezium_unavailable_value";
-
-/// Room for values that aren't in the input as they are.
-#[derive(Default)]
-pub(super) struct Scratch {
-    pub(super) text: String,
-    pub(super) bytes: Vec<u8>,
+/// Where a value goes.
+pub(super) struct Target<'t> {
+    pub(super) table: &'t str,
+    pub(super) column: &'t str,
+    pub(super) id: ColumnId,
+    /// None: the value keeps its own type.
+    pub(super) ty: Option<ColumnType>,
+    pub(super) dialect: Dialect,
+    pub(super) logical: Option<Logical>,
 }
 
-/// Reads a JSON value. Debezium writes dates as days and timestamps as microseconds.
-#[inline]
-pub(super) fn json<'a>(
-    raw: &'a str,
-    ty: Option<ColumnType>,
-    debezium: bool,
-    scratch: &'a mut Scratch,
-) -> Result<ValueRef<'a>, String> {
-    let first = raw.as_bytes().first().copied().unwrap_or(b'n');
-    if first == b'n' {
-        return Ok(ValueRef::Null);
-    }
-    let is_text = first == b'"';
-    let is_number = first == b'-' || first.is_ascii_digit();
-    match ty {
-        Some(ColumnType::I64) if is_number => number::i64(raw).map(ValueRef::I64),
-        Some(ColumnType::F64) if is_number => number::f64(raw).map(ValueRef::F64),
-        Some(ColumnType::Decimal) if is_number => number::decimal(raw).map(ValueRef::Decimal),
-        Some(ColumnType::Bool) if raw == "true" => Ok(ValueRef::Bool(true)),
-        Some(ColumnType::Bool) if raw == "false" => Ok(ValueRef::Bool(false)),
-        Some(ColumnType::Json) if is_text && debezium => {
-            // Debezium hands a document over as text that holds it.
-            let inner = text(raw, debezium, scratch)?;
-            check_json(inner)?;
-            Ok(ValueRef::Json(inner))
+impl Target<'_> {
+    pub(super) fn wrong(&self, found: &str, expected: &str) -> Reason {
+        let mut shown: String = found.chars().take(60).collect();
+        if shown.len() < found.len() {
+            shown.push('…');
         }
-        Some(ColumnType::Json) => {
-            check_depth(raw)?;
-            Ok(ValueRef::Json(raw))
-        }
-        Some(ColumnType::Date) if is_number && debezium => raw
-            .parse()
-            .ok()
-            .and_then(Date::from_days)
-            .map(ValueRef::Date)
-            .ok_or_else(|| no(raw, ColumnType::Date)),
-        Some(ColumnType::Timestamp) if is_number && debezium => raw
-            .parse()
-            .ok()
-            .and_then(Timestamp::from_micros)
-            .map(ValueRef::Timestamp)
-            .ok_or_else(|| no(raw, ColumnType::Timestamp)),
-        Some(
-            ty @ (ColumnType::Text
-            | ColumnType::Bytes
-            | ColumnType::Decimal
-            | ColumnType::Date
-            | ColumnType::Timestamp
-            | ColumnType::Uuid),
-        ) if is_text => {
-            let found = unescape(raw, debezium, &mut scratch.text)?;
-            if ty == ColumnType::Text {
-                return Ok(ValueRef::Text(found));
-            }
-            if ty == ColumnType::Decimal && debezium {
-                return number::decimal(found).map(ValueRef::Decimal).map_err(|what| {
-                    format!(
-                        "{what} (if the connector writes decimals as bytes, set its decimal.handling.mode \
-                         to string, or have it write the schema)"
-                    )
-                });
-            }
-            typed_text(found, ty, &mut scratch.bytes)
-        }
-        Some(ty) => Err(no(raw, ty)),
-        None => match first {
-            b't' => Ok(ValueRef::Bool(true)),
-            b'f' => Ok(ValueRef::Bool(false)),
-            b'"' => text(raw, debezium, scratch).map(ValueRef::Text),
-            b'{' | b'[' => {
-                check_depth(raw)?;
-                Ok(ValueRef::Json(raw))
-            }
-            _ => untyped_number(raw),
-        },
+        Reason::unfit(format!(
+            "table {}: column {} is {shown}, which is no {expected}",
+            self.table, self.column
+        ))
     }
 }
 
-/// Reads a CSV field.
-pub(super) fn csv<'a>(
-    field: &'a str,
-    quoted: bool,
-    ty: Option<ColumnType>,
-    scratch: &'a mut Scratch,
-) -> Result<ValueRef<'a>, String> {
-    if field.is_empty() && !quoted {
-        return Ok(ValueRef::Null);
-    }
-    match ty {
-        None | Some(ColumnType::Text) => Ok(ValueRef::Text(field)),
-        Some(ColumnType::Bool) => match field {
-            "true" | "t" | "1" => Ok(ValueRef::Bool(true)),
-            "false" | "f" | "0" => Ok(ValueRef::Bool(false)),
-            _ => Err(no(field, ColumnType::Bool)),
-        },
-        Some(ColumnType::I64) => number::i64(field).map(ValueRef::I64),
-        Some(ColumnType::F64) => number::f64(field).map(ValueRef::F64),
-        Some(ColumnType::Json) => {
-            check_json(field)?;
-            Ok(ValueRef::Json(field))
+/// Reads a JSON value into a row.
+pub(super) struct ColumnSeed<'a, 't> {
+    pub(super) target: Target<'t>,
+    pub(super) builder: &'a mut RowBuilder,
+    pub(super) reason: &'a mut Option<Reason>,
+}
+
+impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        match (self.target.ty, self.target.logical) {
+            // These are read from what the parser hands over, the others from the text itself: a decimal must
+            // not pass through a float.
+            (Some(ColumnType::I64 | ColumnType::Text | ColumnType::Bool), None) => {
+                json.deserialize_any(self)
+            }
+            _ => {
+                let raw = <&RawValue>::deserialize(json)?;
+                let result = from_raw(&self.target, raw.get(), self.builder);
+                result.map_err(|reason| {
+                    *self.reason = Some(reason);
+                    D::Error::custom("a value")
+                })
+            }
         }
-        Some(ty) => typed_text(field, ty, &mut scratch.bytes),
     }
 }
 
-/// Reads text as a value that JSON and CSV both write as text.
-pub(super) fn typed_text<'a>(
-    text: &str,
-    ty: ColumnType,
-    bytes: &'a mut Vec<u8>,
-) -> Result<ValueRef<'a>, String> {
-    let value = match ty {
-        ColumnType::Decimal => Some(ValueRef::Decimal(number::decimal(text)?)),
-        ColumnType::Date => number::date(text).map(ValueRef::Date),
-        ColumnType::Timestamp => timestamp(text).map(ValueRef::Timestamp),
-        ColumnType::Uuid => Uuid::try_parse(text).ok().map(ValueRef::Uuid),
-        ColumnType::Bytes => {
-            bytes.clear();
-            let read = STANDARD.decode_vec(text, bytes);
-            read.ok().map(|()| ValueRef::Bytes(bytes))
+impl ColumnSeed<'_, '_> {
+    fn refuse<E: Error>(self, found: &str) -> Result<(), E> {
+        let expected = self.target.ty.map_or("value", ColumnType::name);
+        *self.reason = Some(self.target.wrong(found, expected));
+        Err(E::custom("a value"))
+    }
+
+    fn set(self, value: ValueRef<'_>) {
+        self.builder.set(self.target.id, value);
+    }
+}
+
+impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a column's value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.set(ValueRef::Null);
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        if self.target.ty == Some(ColumnType::Bool) {
+            self.set(ValueRef::Bool(value));
+            return Ok(());
         }
+        self.refuse(&value.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        if self.target.ty == Some(ColumnType::I64) {
+            self.set(ValueRef::I64(value));
+            return Ok(());
+        }
+        self.refuse(&value.to_string())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        match i64::try_from(value) {
+            Ok(value) => self.visit_i64(value),
+            Err(_) if self.target.ty == Some(ColumnType::I64) => {
+                self.refuse(&format!("{value}, out of range"))
+            }
+            Err(_) => self.refuse(&value.to_string()),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.refuse(&value.to_string())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        if self.target.ty == Some(ColumnType::Text) {
+            self.set(ValueRef::Text(value));
+            return Ok(());
+        }
+        self.refuse(&format!("{value:?}"))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, _map: A) -> Result<(), A::Error> {
+        self.refuse("an object")
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _seq: A) -> Result<(), A::Error> {
+        self.refuse("an array")
+    }
+}
+
+/// Puts a value, given as its JSON text, into a row.
+fn from_raw(target: &Target<'_>, raw: &str, builder: &mut RowBuilder) -> Result<(), Reason> {
+    let id = target.id;
+    if raw == "null" {
+        builder.set(id, ValueRef::Null);
+        return Ok(());
+    }
+    if let Some(logical) = target.logical
+        && let Some(value) = connect::value(logical, raw)
+            .map_err(|expected| target.wrong(raw, expected))?
+    {
+        let value = match target.ty {
+            Some(ty) if value.as_ref().column_type() != Some(ty) => {
+                crate::convert::convert(value.as_ref(), ty)
+                    .ok_or_else(|| target.wrong(raw, ty.name()))?
+            }
+            _ => value,
+        };
+        builder.set(id, value.as_ref());
+        return Ok(());
+    }
+    let string = match raw.as_bytes().first() {
+        Some(b'"') => Some(unquote(raw).ok_or_else(|| target.wrong(raw, "text"))?),
         _ => None,
     };
-    value.ok_or_else(|| no(text, ty))
-}
-
-/// Reads a timestamp as the wire types do, faster where it has the usual form.
-pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
-    number::timestamp(text)
-}
-
-/// The text of a JSON string.
-#[inline]
-pub(super) fn text<'a>(
-    raw: &'a str,
-    debezium: bool,
-    scratch: &'a mut Scratch,
-) -> Result<&'a str, String> {
-    unescape(raw, debezium, &mut scratch.text)
-}
-
-#[inline]
-fn unescape<'a>(raw: &'a str, debezium: bool, out: &'a mut String) -> Result<&'a str, String> {
-    let inner = raw
-        .get(1..raw.len().saturating_sub(1))
-        .ok_or_else(|| no(raw, ColumnType::Text))?;
-    if debezium && inner == DEBEZIUM_UNAVAILABLE {
-        return Err(
-            "the database did not send this large value, as it had not changed: set the table's \
-             REPLICA IDENTITY to FULL"
-                .into(),
-        );
-    }
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Ok(inner);
-    }
-    *out = serde_json::from_str(raw)
-        .map_err(|error: serde_json::Error| super::bare_message(&error))?;
-    Ok(out)
-}
-
-/// An integer where it is one that fits, else a decimal where that is exact, else the nearest float.
-fn untyped_number(raw: &str) -> Result<ValueRef<'static>, String> {
-    if let Ok(number) = raw.parse() {
-        return Ok(ValueRef::I64(number));
-    }
-    if let Ok(number) = number::decimal(raw) {
-        return Ok(ValueRef::Decimal(number));
-    }
-    number::f64(raw).map(ValueRef::F64)
-}
-
-/// The type that a key column takes from the first value it meets.
-pub(super) fn json_type(raw: &str) -> Option<ColumnType> {
-    Some(match raw.as_bytes().first()? {
-        b'n' => return None,
-        b't' | b'f' => ColumnType::Bool,
-        b'"' => ColumnType::Text,
-        b'{' | b'[' => ColumnType::Json,
-        _ if raw.parse::<i64>().is_ok() => ColumnType::I64,
-        _ => ColumnType::Decimal,
-    })
-}
-
-/// Refuses text that is no JSON document.
-fn check_json(text: &str) -> Result<(), String> {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| no(text, ColumnType::Json))?;
-    check_depth(text)
-}
-
-/// Refuses a document whose arrays and objects lie too deep in one another.
-fn check_depth(document: &str) -> Result<(), String> {
-    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
-    for byte in document.bytes() {
-        if in_text {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_text = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_text = true,
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > JSON_DEPTH_MAX {
-                    return Err(format!(
-                        "arrays and objects nest deeper than {JSON_DEPTH_MAX} levels"
-                    ));
+    let Some(ty) = target.ty else {
+        return untyped(target, raw, string.as_deref(), builder);
+    };
+    let wrong = || target.wrong(raw, ty.name());
+    match ty {
+        ColumnType::Json => {
+            // Connectors send JSON columns as text that holds the document.
+            let document = match (&string, target.dialect) {
+                (Some(text), Dialect::Debezium)
+                    if serde_json::from_str::<IgnoredAny>(text).is_ok() =>
+                {
+                    text
                 }
+                _ => raw,
+            };
+            builder.set(id, ValueRef::Json(document));
+        }
+        ColumnType::Text | ColumnType::Bytes | ColumnType::Uuid => {
+            from_text(ty, string.as_deref().ok_or_else(wrong)?, id, builder).ok_or_else(wrong)?;
+        }
+        ColumnType::Date | ColumnType::Timestamp => match (&string, target.dialect) {
+            (Some(text), _) => from_text(ty, text, id, builder).ok_or_else(wrong)?,
+            (None, Dialect::Debezium) => {
+                // Its default for numbers: days, and microseconds.
+                let number: i64 = raw.parse().map_err(|_| wrong())?;
+                let value = if ty == ColumnType::Date {
+                    i32::try_from(number)
+                        .ok()
+                        .and_then(Date::from_days)
+                        .map(ValueRef::Date)
+                } else {
+                    Timestamp::from_micros(number).map(ValueRef::Timestamp)
+                };
+                builder.set(id, value.ok_or_else(wrong)?);
             }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
+            (None, Dialect::Rulemill) => return Err(wrong()),
+        },
+        ColumnType::Bool => match raw {
+            "true" => builder.set(id, ValueRef::Bool(true)),
+            "false" => builder.set(id, ValueRef::Bool(false)),
+            _ => return Err(wrong()),
+        },
+        ColumnType::I64 => {
+            if string.is_some() {
+                return Err(wrong());
+            }
+            from_text(ty, raw, id, builder).ok_or_else(wrong)?;
+        }
+        ColumnType::F64 | ColumnType::Decimal => {
+            from_text(ty, string.as_deref().unwrap_or(raw), id, builder).ok_or_else(wrong)?;
         }
     }
     Ok(())
 }
 
-/// Says that a value isn't of a type.
-pub(super) fn no(found: &str, ty: ColumnType) -> String {
-    let expected = match ty {
-        ColumnType::Bool => "true or false",
-        ColumnType::I64 => "an integer",
-        ColumnType::F64 => "a number",
-        ColumnType::Decimal => "a decimal number",
-        ColumnType::Text => "text",
-        ColumnType::Bytes => "bytes as base64 text",
-        ColumnType::Date => "a date as \"YYYY-MM-DD\"",
-        ColumnType::Timestamp => "a timestamp as \"YYYY-MM-DDTHH:MM:SSZ\"",
-        ColumnType::Uuid => "a UUID",
-        ColumnType::Json => "a JSON document",
+/// A JSON string's text.
+fn unquote(raw: &str) -> Option<std::borrow::Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(inner.into());
+    }
+    serde_json::from_str::<String>(raw).ok().map(Into::into)
+}
+
+/// A value of a column that nothing has given a type keeps its own.
+fn untyped(
+    target: &Target<'_>,
+    raw: &str,
+    string: Option<&str>,
+    builder: &mut RowBuilder,
+) -> Result<(), Reason> {
+    let id = target.id;
+    let value = match (string, raw) {
+        (Some(text), _) => ValueRef::Text(text),
+        (None, "true") => ValueRef::Bool(true),
+        (None, "false") => ValueRef::Bool(false),
+        (None, raw) if raw.starts_with(['{', '[']) => ValueRef::Json(raw),
+        (None, raw) => match raw.parse::<i64>() {
+            Ok(value) => ValueRef::I64(value),
+            Err(_) => match decimal(raw) {
+                Some(value) => ValueRef::Decimal(value),
+                None => ValueRef::F64(
+                    raw.parse()
+                        .map_err(|_| target.wrong(raw, "number"))?,
+                ),
+            },
+        },
     };
-    format!("{} is of the wrong type: expected {expected}", shown(found))
+    builder.set(id, value);
+    Ok(())
 }
 
-/// Input as a message shows it: on one line and not too long.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+/// A decimal, if the text is one of at most 28 digits.
+pub(super) fn decimal(text: &str) -> Option<Decimal> {
+    if text.contains(['e', 'E']) {
+        return Decimal::from_scientific(text).ok();
     }
-    if shown.starts_with(['"', '{', '[']) && !shown.contains(char::is_control) {
-        shown
-    } else {
-        format!("{shown:?}")
-    }
+    Decimal::from_str_exact(text).ok()
 }
 
-/// The number of decimal places and digits of a value that came as two's complement bytes.
-pub(super) fn decimal_from_bytes(bytes: &[u8], scale: u32) -> Option<Decimal> {
-    let (&first, _) = bytes.split_first()?;
-    if bytes.len() > 16 {
-        return None;
-    }
-    let mut wide = [if first & 0x80 == 0 { 0 } else { 0xff }; 16];
-    wide[16 - bytes.len()..].copy_from_slice(bytes);
-    Decimal::try_from_i128_with_scale(i128::from_be_bytes(wide), scale).ok()
+/// Puts a value, given as plain text, into a row; `None` if it is none of that type.
+pub(super) fn from_text(
+    ty: ColumnType,
+    text: &str,
+    id: ColumnId,
+    builder: &mut RowBuilder,
+) -> Option<()> {
+    let value = match ty {
+        ColumnType::Text => ValueRef::Text(text),
+        ColumnType::Json => {
+            serde_json::from_str::<IgnoredAny>(text).ok()?;
+            ValueRef::Json(text)
+        }
+        ColumnType::Bool => match text {
+            "true" | "t" | "1" | "TRUE" | "True" => ValueRef::Bool(true),
+            "false" | "f" | "0" | "FALSE" | "False" => ValueRef::Bool(false),
+            _ => return None,
+        },
+        ColumnType::I64 => ValueRef::I64(text.parse().ok()?),
+        ColumnType::F64 => ValueRef::F64(match text {
+            "NaN" => f64::NAN,
+            "Infinity" => f64::INFINITY,
+            "-Infinity" => f64::NEG_INFINITY,
+            text => text.parse().ok().filter(|value: &f64| value.is_finite())?,
+        }),
+        ColumnType::Decimal => ValueRef::Decimal(decimal(text)?),
+        ColumnType::Date => ValueRef::Date(text.parse::<Date>().ok()?),
+        ColumnType::Timestamp => ValueRef::Timestamp(text.parse::<Timestamp>().ok()?),
+        ColumnType::Uuid => ValueRef::Uuid(text.parse::<Uuid>().ok()?),
+        ColumnType::Bytes => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+            builder.set(id, ValueRef::Bytes(&bytes));
+            return Some(());
+        }
+    };
+    builder.set(id, value);
+    Some(())
 }

@@ -31,6 +31,7 @@ pub struct Handle {
 pub struct StatusBoard {
     current: ArcSwap<Status>,
     writing: std::sync::Mutex<()>,
+    changed: tokio::sync::Notify,
 }
 
 impl StatusBoard {
@@ -49,6 +50,12 @@ impl StatusBoard {
         let mut copy = Status::clone(&self.current.load());
         change(&mut copy);
         self.current.store(Arc::new(copy));
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves at the next change after this call (not after its first poll), so: call this, look, wait.
+    pub fn changed(&self) -> impl Future<Output = ()> + '_ {
+        self.changed.notified()
     }
 }
 

@@ -3,7 +3,488 @@
 //! Owns the one thread that decides what happens, the read view it decides from, and the write sets
 //! it makes; never writes the store itself. A rule's fault parks or halts that rule alone; an error of
 //! the store stops the host with the store as it was.
+//!
+//! The thread's loop waits for whatever comes first: input, a command, the committer's report, time.
+//! While one group is being committed the next fills; when it is full and the committer still busy,
+//! input waits, and so do the sources behind it.
 
+mod access;
+mod behind;
+mod dead_letters;
+mod effects;
 mod handle;
+mod items;
+mod link;
+mod overlay;
+mod plugins;
+mod projection;
+mod run;
+mod schedule;
+mod setup;
+mod state;
+mod status;
+mod view;
 
-pub use handle::{Control, ControlError, Handle, PluginEvent, Status, StatusBoard};
+mod ingest;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, bounded, never, select};
+
+use crate::{
+    catalog::SharedCatalog,
+    change::{Receipt, Refused, Seq, SourceBatch},
+    commit::{Committed, Committer},
+    limits::Limits,
+    store::{self, IdempotencyRecord, PluginVersion, Store, WriteSet},
+};
+
+pub use handle::{
+    Control, ControlError, Handle, PluginEvent, PluginStatus, RuleStatusLine, SourceStatus, Status,
+    StatusBoard,
+};
+pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
+
+use behind::Step;
+use ingest::GreatestKeys;
+use link::Linked;
+use schedule::{Schedule, Tick};
+use state::{RuleState, Timers};
+use view::View;
+
+/// What the engine can't go on after.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fatal {
+    /// The store can't be read or written.
+    #[error("the store failed: {0}")]
+    Store(String),
+    /// A row in memory or in the store is not what it must be.
+    #[error("a stored row is damaged: {0}")]
+    Row(#[from] crate::row::RowError),
+}
+
+impl Fatal {
+    fn store(error: impl std::fmt::Display) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<store::Error> for Fatal {
+    fn from(error: store::Error) -> Self {
+        Self::store(error)
+    }
+}
+
+/// The engine's thread.
+pub struct EngineThread {
+    thread: thread::JoinHandle<anyhow::Result<()>>,
+}
+
+impl EngineThread {
+    /// Waits until the engine has ended: after [`Control::Shutdown`], or because it failed.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn join(self) -> anyhow::Result<()> {
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the engine's thread panicked")))
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Starts the engine over an open store: links the plugins that are there, then takes input.
+///
+/// # Errors
+/// If the store can't be read, or the configuration contradicts it. A plugin that doesn't fit is no
+/// error: it is refused on the status board.
+pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
+    let (input, incoming) = bounded(setup.limits.queue_batches_max.max(1));
+    let (control, commands) = bounded(64);
+    let reader = Arc::new(setup.store.reader()?);
+    let catalog = setup::shared_catalog((*reader.catalog()?).clone(), &setup.tables)?;
+    let handle = Handle {
+        input,
+        control,
+        store: setup.store.clone(),
+        catalog: catalog.clone(),
+        board: Arc::default(),
+    };
+    let mut engine = Engine::new(&setup, reader, catalog, &handle)?;
+    engine.begin(setup.plugins_now)?;
+    let board = handle.board.clone();
+    let thread = thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let result = engine.run(&incoming, &commands);
+            if let Err(error) = &result {
+                tracing::error!(%error, "the engine stops");
+                board.update(|status| status.stopping = Some(error.to_string()));
+            }
+            engine.refuse_pending();
+            result.map_err(Into::into)
+        })?;
+    Ok((handle, EngineThread { thread }))
+}
+
+struct Engine {
+    limits: Arc<Limits>,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    ticks: bool,
+    catalog: Arc<SharedCatalog>,
+    /// The catalog's version that the store holds, or will with the pending write sets.
+    stored_catalog: u64,
+    board: Arc<StatusBoard>,
+    configured_tables: Vec<String>,
+    plugin_options: HashMap<String, PluginOptions>,
+    committer: Committer,
+    store: Arc<Store>,
+    view: Arc<View>,
+    greatest_keys: GreatestKeys,
+    plugins: Vec<Linked>,
+    versions: Vec<PluginVersion>,
+    schedule: Schedule,
+    schedule_dirty: bool,
+    states: Vec<RuleState>,
+    /// Places in `states` by `plugin.rule`.
+    state_places: HashMap<String, usize>,
+    timers: Timers,
+    last_seq: Seq,
+    last_dead_letter: u64,
+    /// The latest commit time seen.
+    watermark: i64,
+    /// The same, before the batch at hand.
+    batch_watermark: i64,
+    /// Decided, not yet handed to the committer.
+    pending: Vec<WriteSet>,
+    pending_changes: usize,
+    pending_bytes: usize,
+    /// Idempotency keys that are not yet on disk.
+    pending_keys: HashMap<String, IdempotencyRecord>,
+    committing: bool,
+    /// Changes and commits since the start, for the status board.
+    changes: u64,
+    commits: u64,
+}
+
+impl Engine {
+    fn new(
+        setup: &Setup,
+        reader: Arc<store::Reader>,
+        catalog: Arc<SharedCatalog>,
+        handle: &Handle,
+    ) -> anyhow::Result<Self> {
+        let mut engine = Self {
+            limits: setup.limits.clone(),
+            clock: setup.clock.clone(),
+            ticks: setup.ticks,
+            stored_catalog: 0,
+            board: handle.board.clone(),
+            configured_tables: setup.tables.iter().map(|t| t.name.clone()).collect(),
+            plugin_options: setup.plugins.clone(),
+            committer: Committer::start(setup.store.clone())?,
+            store: setup.store.clone(),
+            greatest_keys: GreatestKeys::default(),
+            plugins: Vec::new(),
+            versions: reader.plugin_versions()?,
+            schedule: Schedule::default(),
+            schedule_dirty: true,
+            states: Vec::new(),
+            state_places: HashMap::new(),
+            timers: Timers::default(),
+            last_seq: reader.last_seq(),
+            last_dead_letter: reader.last_dead_letter()?,
+            watermark: reader.watermark(),
+            batch_watermark: reader.watermark(),
+            pending: Vec::new(),
+            pending_changes: 0,
+            pending_bytes: 0,
+            pending_keys: HashMap::new(),
+            committing: false,
+            changes: 0,
+            commits: 0,
+            catalog,
+            view: Arc::new(View::new(reader.clone())),
+        };
+        engine.restore(&reader)?;
+        Ok(engine)
+    }
+
+    /// The view, for changing it: no call is under way, so no plugin holds it.
+    fn view_mut(&mut self) -> &mut View {
+        Arc::get_mut(&mut self.view).expect("an instance lets go of the view before apply returns")
+    }
+
+    /// A rule's place in `states`.
+    fn state_of(&self, plugin: usize, rule: usize) -> usize {
+        self.state_places[&*self.plugins[plugin].rules[rule].full_name]
+    }
+
+    fn run(
+        &mut self,
+        input: &Receiver<SourceBatch>,
+        commands: &Receiver<Control>,
+    ) -> Result<(), Fatal> {
+        let no_input = never();
+        let mut stopping = false;
+        loop {
+            self.hand_over()?;
+            let mut needs_commit = false;
+            let mut stepped = false;
+            if !self.is_full() && !stopping {
+                match self.step_behind()? {
+                    Step::Idle => {}
+                    Step::Done => stepped = true,
+                    Step::NeedsCommit => needs_commit = true,
+                }
+            }
+            if stopping && input.is_empty() && self.pending.is_empty() && !self.committing {
+                return Ok(());
+            }
+            let takes_input = !self.is_full() && !(needs_commit && self.is_unsettled());
+            let input = if takes_input { input } else { &no_input };
+            let committed = self.committer.committed.clone();
+            let wait = if stepped || (needs_commit && !self.is_unsettled()) {
+                Duration::ZERO
+            } else {
+                self.until_next_timer()
+            };
+            select! {
+                recv(committed) -> report => match report {
+                    Ok(report) => self.settle(report)?,
+                    Err(_) => return Err(Fatal::Store("the committer has ended".into())),
+                },
+                recv(commands) -> command => match command {
+                    Ok(Control::Shutdown) | Err(_) => stopping = true,
+                    Ok(command) => self.command(command)?,
+                },
+                recv(input) -> batch => match batch {
+                    Ok(first) => self.take_input(first, input)?,
+                    Err(_) => stopping = true,
+                },
+                default(wait) => self.tick()?,
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending_changes >= self.limits.commit_changes_max
+            || self.pending_bytes >= self.limits.commit_bytes_max
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.committing || !self.pending.is_empty()
+    }
+
+    /// Gives what is pending to the committer, if that is idle.
+    fn hand_over(&mut self) -> Result<(), Fatal> {
+        if self.committing || self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        for state in self.states.iter_mut().filter(|state| state.dirty) {
+            state.dirty = false;
+            records.push(state.record.clone());
+        }
+        if let Some(last) = self.pending.last_mut() {
+            last.rules = records;
+        }
+        let group = std::mem::take(&mut self.pending);
+        self.pending_changes = 0;
+        self.pending_bytes = 0;
+        self.view_mut().hand_over();
+        self.committing = true;
+        self.committer
+            .submit(group)
+            .map_err(|_| Fatal::Store("the committer has ended".into()))
+    }
+
+    fn settle(&mut self, report: Committed) -> Result<(), Fatal> {
+        self.committing = false;
+        let durable = report.result?;
+        let reader = Arc::new(self.store.reader()?);
+        let settled = self.view_mut().settled(reader);
+        // Freeing a quarter of a million rows takes a while, and nothing waits for it.
+        thread::Builder::new()
+            .name("free".into())
+            .spawn(move || drop(settled))
+            .map_err(Fatal::store)?;
+        self.pending_keys.retain(|_, record| record.seq > durable);
+        self.commits += 1;
+        self.post_status();
+        Ok(())
+    }
+
+    /// Takes a batch, and as many more as are waiting and fit.
+    fn take_input(
+        &mut self,
+        first: SourceBatch,
+        input: &Receiver<SourceBatch>,
+    ) -> Result<(), Fatal> {
+        let deadline = Instant::now() + Duration::from_millis(self.limits.batch_wait_ms);
+        let mut changes = first.changes.len();
+        let mut bytes = first.input_bytes;
+        let mut batches = vec![first];
+        while changes < self.limits.batch_changes_max && bytes < self.limits.batch_bytes_max {
+            let Ok(next) = input.recv_deadline(deadline) else {
+                break;
+            };
+            changes += next.changes.len();
+            bytes += next.input_bytes;
+            batches.push(next);
+        }
+        self.process(batches, bytes)
+    }
+
+    fn process(&mut self, batches: Vec<SourceBatch>, bytes: usize) -> Result<(), Fatal> {
+        let mut write_set = WriteSet::default();
+        let catalog = self.catalog.load();
+        if catalog.version != self.stored_catalog {
+            write_set.catalog = Some(catalog.clone());
+            self.stored_catalog = catalog.version;
+        }
+        let mut raw = Vec::new();
+        let mut taken = Vec::new();
+        for mut batch in batches {
+            if let Some(request) = batch.idempotency.take() {
+                if let Some(record) = self.request_taken(&request.key)? {
+                    let answer = if record.body_hash == request.body_hash {
+                        Ok(Receipt {
+                            seq: record.seq,
+                            changes: record.changes,
+                            repeated: true,
+                        })
+                    } else {
+                        Err(Refused::KeyReused)
+                    };
+                    match (batch.done, answer) {
+                        // Not before the first one is on disk.
+                        (Some(done), Ok(receipt)) => write_set.done.push((done, receipt)),
+                        (Some(done), Err(refused)) => done(Err(refused)),
+                        (None, _) => {}
+                    }
+                    continue;
+                }
+                taken.push(IdempotencyRecord {
+                    key: request.key,
+                    body_hash: request.body_hash,
+                    seq: self.last_seq,
+                    changes: batch.changes.len() as u64,
+                    taken_at: (self.clock)(),
+                });
+            }
+            let count = batch.changes.len() as u64;
+            raw.append(&mut batch.changes);
+            for position in batch.positions {
+                write_set.positions.push((batch.source.clone(), position));
+            }
+            for bad in batch.bad {
+                write_set.bad_input.push((batch.source.clone(), bad));
+            }
+            if let Some(done) = batch.done {
+                let receipt = Receipt {
+                    seq: self.last_seq,
+                    changes: count,
+                    repeated: false,
+                };
+                write_set.done.push((done, receipt));
+            }
+        }
+        let count = raw.len();
+        self.ingest(&catalog, raw)?;
+        let source = self.view.changes().clone();
+        let latest = source.iter().map(|change| change.time).max();
+        let mut derived = Vec::new();
+        self.run_schedule(&source, None, &mut write_set, &mut derived)?;
+        self.write_mirror(&catalog, &mut write_set);
+        drop(source);
+        let mut log = self.view_mut().end_batch();
+        // Stable: one table's changes stay in the order in which they were made.
+        derived.sort_by_key(|change| change.seq);
+        log.append(&mut derived);
+        write_set.log = log;
+        self.watermark = self.watermark.max(latest.unwrap_or(i64::MIN));
+        for (_, receipt) in write_set.done.iter_mut().filter(|(_, r)| !r.repeated) {
+            receipt.seq = self.last_seq;
+        }
+        for mut record in taken {
+            record.seq = self.last_seq;
+            self.pending_keys.insert(record.key.clone(), record.clone());
+            write_set.idempotency.push(record);
+        }
+        self.changes += count as u64;
+        self.finish(write_set, bytes);
+        Ok(())
+    }
+
+    fn request_taken(&self, key: &str) -> Result<Option<IdempotencyRecord>, Fatal> {
+        if let Some(record) = self.pending_keys.get(key) {
+            return Ok(Some(record.clone()));
+        }
+        Ok(self.view.snapshot().idempotency(key)?)
+    }
+
+    /// Puts a write set behind those that are pending.
+    fn finish(&mut self, mut write_set: WriteSet, bytes: usize) {
+        write_set.last_seq = self.last_seq;
+        write_set.watermark = self.watermark;
+        self.batch_watermark = self.watermark;
+        self.pending_changes += write_set.log.len().max(1);
+        self.pending_bytes += bytes;
+        self.pending.push(write_set);
+    }
+
+    /// How long until a timer is due by the clock, if time moves on by it.
+    fn until_next_timer(&self) -> Duration {
+        const IDLE: Duration = Duration::from_secs(60);
+        match self.timers.next_due() {
+            Some(due) if self.ticks => {
+                let micros = due.saturating_sub((self.clock)()).max(0) as u64;
+                Duration::from_micros(micros).min(IDLE)
+            }
+            _ => IDLE,
+        }
+    }
+
+    /// Lets the timers fire that are due by the clock.
+    fn tick(&mut self) -> Result<(), Fatal> {
+        let now = (self.clock)();
+        if !self.ticks || self.timers.next_due().is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.last_seq = self.last_seq.next();
+        let tick = Tick {
+            seq: self.last_seq,
+            time: now,
+        };
+        let mut write_set = WriteSet::default();
+        self.view_mut().begin_batch(0);
+        let mut derived = Vec::new();
+        self.run_schedule(&[], Some(tick), &mut write_set, &mut derived)?;
+        self.view_mut().end_batch();
+        derived.sort_by_key(|change| change.seq);
+        write_set.log = derived;
+        self.watermark = self.watermark.max(now);
+        self.finish(write_set, 0);
+        Ok(())
+    }
+
+    /// After a failure: tells those who wait that their batches are not in the store.
+    fn refuse_pending(&mut self) {
+        let reason: Arc<str> = "the host has stopped".into();
+        for write_set in self.pending.drain(..) {
+            for (done, _) in write_set.done {
+                done(Err(Refused::Stopped(reason.clone())));
+            }
+        }
+    }
+}

@@ -7,8 +7,17 @@
 //!
 //! Nothing outside this module names wasmtime.
 
+mod guest;
+mod interface;
+mod manifest;
 mod plugin;
+mod probe;
+mod runtime;
+mod sandbox;
+mod ticker;
+mod v1;
 
 pub use plugin::{
     Fault, Found, Instance, LoadError, Page, Plugin, PluginHash, ScanRange, StateAccess,
 };
+pub use runtime::{CacheCounts, Runtime, check_size, hash};

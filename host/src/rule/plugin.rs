@@ -88,6 +88,9 @@ pub enum LoadError {
     /// It can't be compiled: no Wasm, truncated, or invalid.
     #[error("is no valid WebAssembly: {0}")]
     Invalid(String),
+    /// It is WebAssembly, but not what a plugin has to be.
+    #[error("is no plugin: {0}")]
+    NotAPlugin(String),
     /// It imports what a rule may not have.
     #[error(
         "imports {0}, but a rule can only compute: it has no files, network, clock or randomness"

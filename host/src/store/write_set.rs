@@ -98,12 +98,13 @@ pub struct RuleRecord {
     pub rule: String,
     /// Whether it runs.
     pub status: RuleStatus,
-    /// The seq up to which it has processed its input. While `status` is running and this is at or past
-    /// the seq at which the record was stored, the rule is at the head and its true cursor is the
-    /// store's last seq.
+    /// The seq up to which it has processed its input, if it isn't at the head.
     pub cursor: Seq,
-    /// Whether the rule stands at the head, so that its cursor is the store's last seq.
+    /// Whether the rule stands at the head, so that its true cursor is the store's last seq.
     pub at_head: bool,
+    /// While the rule takes over the rows that were there before it: the key up to which it has
+    /// read them. It handles the changes of keys up to here, and will read the others as they then are.
+    pub backfill: Option<Vec<u8>>,
     /// The plugin version that it last ran with.
     pub version: u32,
     /// Changes handled, ever.

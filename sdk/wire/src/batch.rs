@@ -66,6 +66,15 @@ pub struct ItemHeader {
     pub kind: Kind,
 }
 
+/// A place in a batch that is being written.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    len_bytes: usize,
+    count: u64,
+    seq: u64,
+    time: i64,
+}
+
 /// Writes a batch item by item.
 #[derive(Debug)]
 pub struct BatchWriter {
@@ -101,6 +110,25 @@ impl BatchWriter {
         self.time = header.time;
         self.count += 1;
         &mut self.bytes
+    }
+
+    /// The batch as it stands, to come back to with [`reset`](Self::reset).
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            len_bytes: self.bytes.len(),
+            count: self.count,
+            seq: self.seq,
+            time: self.time,
+        }
+    }
+
+    /// Takes back every item since `mark`.
+    pub fn reset(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.len_bytes);
+        self.count = mark.count;
+        self.seq = mark.seq;
+        self.time = mark.time;
     }
 
     /// Items so far.

@@ -9,6 +9,11 @@ use crate::{
 };
 
 /// A Rust type that a column can have.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no type that a column can have",
+    label = "not a column's type",
+    note = "a column is bool, i64, f64, Decimal, String, Vec<u8>, Date, Timestamp, Uuid or Json, or an Option of one"
+)]
 pub trait ColumnValue: Sized {
     /// The column's type.
     const TYPE: ColumnType;

@@ -18,6 +18,7 @@ pub mod column;
 pub mod effects;
 pub mod key;
 pub mod manifest;
+mod serde_values;
 pub mod value;
 
 pub use codec::{DecodeError, Reader};

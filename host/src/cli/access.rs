@@ -1,0 +1,196 @@
+//! Where a reading command finds the state: in the running daemon, else in the data directory.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+
+use super::{
+    ConfigArg, Failure,
+    client::{Client, segment},
+};
+use crate::{
+    config::Config,
+    daemon::announce::{self, Announcement},
+    http::{
+        Problem,
+        answers::{BadInputs, DeadLetters, Rows, Rules, StatusAnswer, Tables},
+        read::{self, LettersQuery, RowsQuery},
+    },
+    limits::Limits,
+    store::{Reader, Store},
+};
+
+/// A way to the state.
+pub(super) enum Access {
+    /// Through the daemon.
+    Daemon {
+        /// The way to it.
+        client: Client,
+        /// The limits as configured, for the size of pages.
+        limits: Arc<Limits>,
+    },
+    /// From the store, which this process has opened.
+    Store {
+        /// The store.
+        store: Box<Store>,
+        /// The limits as configured.
+        limits: Arc<Limits>,
+    },
+}
+
+impl Access {
+    /// Finds the daemon of a configuration, else opens its store.
+    pub(super) fn open(config: &ConfigArg) -> Result<Self, Failure> {
+        let config = load(config)?;
+        let limits = Arc::new(config.limits.clone());
+        if let Some(client) = daemon(&config.data_dir)? {
+            return Ok(Self::Daemon { client, limits });
+        }
+        if !Store::exists(&config.data_dir) {
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "there is no store in {} yet: `rulemill run` makes it",
+                config.data_dir.display()
+            )));
+        }
+        let store = Store::open(&config.data_dir, &limits)
+            .with_context(|| format!("can't read data_dir {}", config.data_dir.display()))?;
+        Ok(Self::Store {
+            store: Box::new(store),
+            limits,
+        })
+    }
+
+    /// Finds the daemon of a configuration, for what only that can do.
+    pub(super) fn open_daemon(config: &ConfigArg, what_for: &str) -> Result<Client, Failure> {
+        let config = load(config)?;
+        daemon(&config.data_dir)?.ok_or_else(|| {
+            Failure::Failed(anyhow::anyhow!(
+                "no daemon runs on {}: start it with `rulemill run` {what_for}",
+                config.data_dir.display()
+            ))
+        })
+    }
+
+    /// Rows that one page holds at the most.
+    pub(super) fn page_rows_max(&self) -> u64 {
+        match self {
+            Self::Daemon { limits, .. } | Self::Store { limits, .. } => {
+                limits.response_rows_max as u64
+            }
+        }
+    }
+
+    pub(super) fn tables(&self) -> Result<Tables, Failure> {
+        match self {
+            Self::Daemon { client, .. } => client.get("/v1/tables", &[]),
+            Self::Store { store, .. } => {
+                let catalog = reader(store)?.catalog().context("can't read the tables")?;
+                Ok(Tables::of(&catalog))
+            }
+        }
+    }
+
+    pub(super) fn rows(&self, query: &RowsQuery) -> Result<Rows, Failure> {
+        match self {
+            Self::Daemon { client, .. } => {
+                let mut parameters = Vec::new();
+                let texts = [
+                    ("key", &query.key),
+                    ("from", &query.from),
+                    ("to", &query.to),
+                    ("cursor", &query.cursor),
+                ];
+                for (name, text) in texts {
+                    parameters.extend(text.clone().map(|text| (name, text)));
+                }
+                parameters.extend(query.limit.map(|limit| ("limit", limit.to_string())));
+                client.get(
+                    &format!("/v1/tables/{}/rows", segment(&query.table)),
+                    &parameters,
+                )
+            }
+            Self::Store { store, limits } => Ok(read::rows(&reader(store)?, limits, query)?),
+        }
+    }
+
+    pub(super) fn rules(&self) -> Result<Rules, Failure> {
+        match self {
+            Self::Daemon { client, .. } => client.get("/v1/rules", &[]),
+            Self::Store { store, .. } => Ok(Rules::of(&read::stored_status(&reader(store)?)?)),
+        }
+    }
+
+    pub(super) fn dead_letters(&self, query: &LettersQuery) -> Result<DeadLetters, Failure> {
+        match self {
+            Self::Daemon { client, .. } => client.get("/v1/dead-letters", &parameters(query)),
+            Self::Store { store, limits } => {
+                Ok(read::dead_letters(&reader(store)?, limits, query)?)
+            }
+        }
+    }
+
+    pub(super) fn bad_input(
+        &self,
+        source: &str,
+        query: &LettersQuery,
+    ) -> Result<BadInputs, Failure> {
+        match self {
+            Self::Daemon { client, .. } => client.get(
+                &format!("/v1/sources/{}/dead-letters", segment(source)),
+                &parameters(query),
+            ),
+            Self::Store { store, limits } => {
+                Ok(read::bad_input(&reader(store)?, limits, source, query)?)
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> Result<StatusAnswer, Failure> {
+        match self {
+            Self::Daemon { client, .. } => client.get("/v1/status", &[]),
+            Self::Store { store, .. } => {
+                let status = read::stored_status(&reader(store)?)?;
+                Ok(read::status(store, status, false)?)
+            }
+        }
+    }
+}
+
+/// What a read says against a query fails the command.
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(anyhow::anyhow!("{}", problem.detail))
+    }
+}
+
+/// Loads a configuration; what is wrong with it is wrong use.
+pub(super) fn load(config: &ConfigArg) -> Result<Config, Failure> {
+    Config::load(&config.path).map_err(|error| Failure::wrong(format!("{error:#}")))
+}
+
+fn reader(store: &Store) -> Result<Reader, Failure> {
+    Ok(store.reader().context("can't read the store")?)
+}
+
+/// The daemon that has announced itself in a data directory and answers.
+fn daemon(data_dir: &Path) -> Result<Option<Client>, Failure> {
+    let Some(Announcement { pid, http }) = announce::read(data_dir)? else {
+        return Ok(None);
+    };
+    let Some(address) = http else {
+        // Nothing to ask. If it still runs, the store's lock will say so.
+        return Ok(None);
+    };
+    let client = Client::new(&address);
+    // One that was killed leaves its announcement behind; another process may have the port now.
+    Ok((client.alive() == Some(pid)).then_some(client))
+}
+
+fn parameters(query: &LettersQuery) -> Vec<(&'static str, String)> {
+    let mut parameters = Vec::new();
+    parameters.extend(query.rule.clone().map(|rule| ("rule", rule)));
+    parameters.extend(query.id.map(|id| ("id", id.to_string())));
+    parameters.extend(query.after.map(|after| ("after", after.to_string())));
+    parameters.extend(query.limit.map(|limit| ("limit", limit.to_string())));
+    parameters
+}

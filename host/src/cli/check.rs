@@ -1,0 +1,150 @@
+//! `rulemill check`: whether configuration, plugins and table graph fit together, changing nothing.
+//!
+//! The plugins are linked by a real engine over an empty store in memory, so what is said here is what
+//! the daemon would say of them on a new data directory.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::anyhow;
+use serde::Serialize;
+
+use super::{ConfigArg, Failure, JsonArg, access, output};
+use crate::{
+    config::Config,
+    daemon::setup,
+    engine::{self, Control, Status},
+    http::answers::{TableInfo, Tables},
+    plugin_dir::PluginDir,
+    rule::Runtime,
+    store::Store,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    rulemill check -c shop.toml && systemctl restart shop")]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Whether nothing was refused.
+    ok: bool,
+    plugins: BTreeMap<String, PluginReport>,
+    rules: Vec<String>,
+    tables: Vec<TableInfo>,
+}
+
+#[derive(Debug, Serialize)]
+struct PluginReport {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = access::load(&args.config)?;
+    let report = check(&config)?;
+    if args.json.json {
+        output::json(&report)?;
+    } else {
+        for line in lines(&report) {
+            output::line(&line)?;
+        }
+    }
+    let refused: Vec<_> = report
+        .plugins
+        .iter()
+        .filter(|(_, plugin)| plugin.refused.is_some())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if report.ok {
+        Ok(())
+    } else {
+        Err(Failure::Failed(anyhow!(
+            "{} would be refused",
+            refused.join(", ")
+        )))
+    }
+}
+
+fn check(config: &Config) -> anyhow::Result<Report> {
+    let limits = Arc::new(config.limits.clone());
+    // Without a cache of compiled code: that would be a change.
+    let runtime = Arc::new(Runtime::new(&limits, None)?);
+    let mut plugins = PluginDir::new(
+        config.plugin_dir.clone(),
+        runtime,
+        &limits,
+        setup::plugin_configs(config),
+    );
+    let (handle, engine) = engine::start(engine::Setup {
+        store: Arc::new(Store::in_memory()?),
+        limits,
+        tables: setup::table_options(config),
+        plugins: setup::plugin_options(config),
+        plugins_now: plugins.scan()?,
+        ticks: false,
+        clock: Arc::new(|| 0),
+    })?;
+    let tables = Tables::of(&handle.catalog.load()).tables;
+    handle.control(Control::Shutdown)?;
+    let board = handle.board.clone();
+    engine.join()?;
+    Ok(report(&board.load(), tables))
+}
+
+fn report(status: &Status, tables: Vec<TableInfo>) -> Report {
+    Report {
+        ok: status
+            .plugins
+            .values()
+            .all(|plugin| plugin.refused.is_none()),
+        plugins: status
+            .plugins
+            .iter()
+            .map(|(name, plugin)| {
+                let report = PluginReport {
+                    hash: plugin.hash.clone(),
+                    refused: plugin.refused.clone(),
+                };
+                (name.clone(), report)
+            })
+            .collect(),
+        rules: status.rules.keys().cloned().collect(),
+        tables,
+    }
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let mut lines = vec!["configuration: ok".to_owned()];
+    for (name, plugin) in &report.plugins {
+        lines.push(match &plugin.refused {
+            Some(reason) => format!("plugin {name}: refused: {reason}"),
+            None => format!("plugin {name}: ok"),
+        });
+    }
+    if report.plugins.is_empty() {
+        lines.push("no plugins in the plugin directory".to_owned());
+    }
+    for rule in &report.rules {
+        lines.push(format!("rule {rule}"));
+    }
+    for table in &report.tables {
+        let kind = match &table.plugin {
+            Some(plugin) => format!("derived by {plugin}"),
+            None => table.kind.clone(),
+        };
+        lines.push(format!(
+            "table {} ({kind}), key {}",
+            table.name,
+            table.key.join(", ")
+        ));
+    }
+    lines
+}

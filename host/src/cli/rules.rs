@@ -1,0 +1,116 @@
+//! `rulemill rules`: what runs, and how it does.
+
+use serde_json::json;
+
+use super::{ConfigArg, Failure, JsonArg, access::Access, client::segment, output};
+use crate::http::answers::{RuleNamed, Rules};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+    rulemill rules\n  \
+    rulemill rules pause shop.low_stock\n  \
+    rulemill rules resume low_stock          the plugin may be left out where the rule's name is unique"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Stop calling a rule; it goes on from where it was when it is resumed
+    Pause(Named),
+    /// Let a paused or halted rule go on
+    Resume(Named),
+}
+
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// The rule, as plugin.rule
+    rule: String,
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.action {
+        None => list(args),
+        Some(Action::Pause(named)) => tell(named, "pause", "paused"),
+        Some(Action::Resume(named)) => tell(named, "resume", "resumed"),
+    }
+}
+
+fn tell(named: &Named, action: &str, done: &str) -> Result<(), Failure> {
+    let client = Access::open_daemon(&named.config, "to pause or resume a rule")?;
+    let path = format!("/v1/rules/{}/{action}", segment(&named.rule));
+    let answer: RuleNamed = client.post(&path, &json!({}))?;
+    if named.json.json {
+        output::json(&answer)?;
+    } else {
+        output::line(&format!("{done} {}", answer.rule))?;
+    }
+    Ok(())
+}
+
+fn list(args: &Args) -> Result<(), Failure> {
+    let rules = Access::open(&args.config)?.rules()?;
+    if args.json.json {
+        return Ok(output::json(&rules)?);
+    }
+    print(&rules)
+}
+
+/// Prints rules for people, and what was refused.
+pub(super) fn print(rules: &Rules) -> Result<(), Failure> {
+    let rows = rules
+        .rules
+        .iter()
+        .map(|rule| {
+            let hash = rules
+                .plugins
+                .get(&rule.plugin)
+                .and_then(|plugin| plugin.hash.as_deref())
+                .map(|hash| hash.get(..12).unwrap_or(hash));
+            vec![
+                rule.name.clone(),
+                output::or_dash(hash),
+                rule.line.status.clone(),
+                rule.line.cursor.to_string(),
+                rule.line.lag_changes.to_string(),
+                rule.line.changes.to_string(),
+                rule.line.faults.to_string(),
+                rule.line.parked.to_string(),
+                output::short(&output::or_dash(rule.line.last_error.as_deref()), 80),
+            ]
+        })
+        .collect();
+    output::table(
+        &[
+            "RULE",
+            "PLUGIN",
+            "STATUS",
+            "CURSOR",
+            "LAG",
+            "CHANGES",
+            "FAULTS",
+            "PARKED",
+            "LAST ERROR",
+        ],
+        rows,
+        "no rules: put a plugin into the plugin directory",
+    )?;
+    for (name, plugin) in &rules.plugins {
+        if let Some(reason) = &plugin.refused {
+            output::line(&format!("plugin {name} refused: {reason}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! `rulemill run`: the daemon.
+
+use super::{ConfigArg, Failure, access};
+use crate::daemon;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Run the daemon: take changes from the configured sources and over HTTP, run the plugins in the \
+                  plugin directory over them, and keep the derived tables right. SIGTERM and SIGINT end it after the batch at \
+                  hand is committed; a second one ends it at once, which loses nothing that was acknowledged.",
+    after_help = "Examples:\n  \
+    rulemill run -c shop.toml\n  \
+    rulemill run -c shop.toml --once         batch mode: what the sources hold now, then end\n  \
+    RULEMILL_LOG=debug rulemill run          more to read on standard error"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Read what the sources hold now, commit it and end
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = access::load(&args.config)?;
+    daemon::run(config, args.once)?;
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! A running host: its parts in the order in which they start and end.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, anyhow};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    announce::{Announced, Announcement},
+    setup,
+};
+use crate::{
+    change::SourceBatch,
+    config::Config,
+    engine::{self, Control, EngineThread, Handle, RuleStatusLine},
+    http::{self, Api},
+    limits::Limits,
+    plugin_dir::{PluginDir, Watching},
+    rule::Runtime,
+    source::{self, Sources},
+    store::Store,
+};
+
+/// How a host runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Only what the sources hold now: no HTTP, no watch, no clock.
+    pub once: bool,
+}
+
+/// Why a host ends.
+#[derive(Debug)]
+pub enum End {
+    /// It was asked to, or has done what it was asked to do: how the log says it.
+    Asked(String),
+    /// A part failed.
+    Failed(anyhow::Error),
+}
+
+/// A running host. Dropped without [`stop`](Self::stop), it ends as after a crash, which loses
+/// nothing that was acknowledged.
+pub struct Host {
+    /// The way to its engine and its status.
+    pub handle: Handle,
+    address: Option<SocketAddr>,
+    sources: Option<Sources>,
+    watching: Option<Watching>,
+    /// Gets how the engine ended; none once that has been taken.
+    engine: Option<oneshot::Receiver<anyhow::Result<()>>>,
+    closing: watch::Sender<bool>,
+    server: Option<JoinHandle<anyhow::Result<()>>>,
+    // Last, so that it goes when nothing answers any more.
+    announced: Announced,
+}
+
+impl Host {
+    /// Starts a host. Blocks; call it on a thread of a tokio runtime that may.
+    ///
+    /// # Errors
+    /// If the data directory is in use or damaged, or a part can't start.
+    pub fn start(config: Config, options: Options) -> anyhow::Result<Self> {
+        let limits = Arc::new(config.limits.clone());
+        let data_dir = config.data_dir.clone();
+        std::fs::create_dir_all(&data_dir)
+            .with_context(|| format!("can't make data_dir {}", data_dir.display()))?;
+        let store = Store::open(&data_dir, &limits)
+            .with_context(|| format!("can't open the store in data_dir {}", data_dir.display()))?;
+        let (plugins, plugins_now) = load_plugins(&config, &limits)?;
+        let (handle, engine) = engine::start(engine::Setup {
+            store: Arc::new(store),
+            limits: limits.clone(),
+            tables: setup::table_options(&config),
+            plugins: setup::plugin_options(&config),
+            plugins_now,
+            ticks: !options.once,
+            clock: Arc::new(now_micros),
+        })?;
+        let engine = watch_end(engine)?;
+        let (closing, is_closing) = watch::channel(false);
+        let mut server = None;
+        let mut address = None;
+        if config.http.enabled && !options.once {
+            let api = Api::new(handle.clone(), limits.clone(), is_closing.clone());
+            let runtime = tokio::runtime::Handle::current();
+            let listener = runtime.block_on(http::listen(config.http.listen))?;
+            address = Some(listener.local_addr()?);
+            server = Some(runtime.spawn(http::serve(listener, api.router(), closed(is_closing))));
+        }
+        let announced = Announcement {
+            pid: std::process::id(),
+            http: address.map(|address| address.to_string()),
+        }
+        .publish(&data_dir)?;
+        let sources = source::start(&config, &handle, &limits, options.once)?;
+        let watching = if options.once {
+            None
+        } else {
+            let handle = handle.clone();
+            Some(plugins.watch(move |event| {
+                // An engine that has ended needs no plugins.
+                let _ = handle.control(Control::Plugin(event));
+            })?)
+        };
+        let host = Self {
+            handle,
+            address,
+            sources: Some(sources),
+            watching,
+            engine: Some(engine),
+            closing,
+            server,
+            announced,
+        };
+        host.handle.board.update(|status| status.ready = true);
+        host.tell_what_runs(&config);
+        Ok(host)
+    }
+
+    /// The address that it listens on, as bound.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    fn tell_what_runs(&self, config: &Config) {
+        let status = self.handle.board.load();
+        let list = |names: Vec<&String>| match names.is_empty() {
+            true => "none".to_owned(),
+            false => names
+                .into_iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        tracing::info!(
+            "ready: http {}, sources {}, plugins {}, rules {}, data in {} at seq {}",
+            self.address
+                .map_or_else(|| "off".to_owned(), |address| format!("http://{address}")),
+            list(status.sources.keys().collect()),
+            list(status.plugins.keys().collect()),
+            list(status.rules.keys().collect()),
+            config.data_dir.display(),
+            status.durable_seq,
+        );
+        for (name, plugin) in &status.plugins {
+            if let Some(reason) = &plugin.refused {
+                tracing::warn!("plugin {name} is refused: {reason}");
+            }
+        }
+    }
+
+    /// Waits until the host has reason to end: it failed, or, with `once`, all is done.
+    pub async fn ended(&mut self, once: bool) -> End {
+        let handle = self.handle.clone();
+        let sources = if once { self.sources.take() } else { None };
+        let drained = async {
+            if once {
+                drained(&handle, sources).await
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = engine_end(&mut self.engine) => End::Failed(match ended {
+                Ok(()) => anyhow!("the engine has ended"),
+                Err(error) => error,
+            }),
+            result = drained => match result {
+                Ok(()) => End::Asked("the sources have been read".to_owned()),
+                Err(error) => End::Failed(error),
+            },
+        }
+    }
+
+    /// The sources that halted on input they could not take, with why.
+    pub fn halted_sources(&self) -> Vec<String> {
+        self.handle
+            .board
+            .load()
+            .sources
+            .iter()
+            .filter(|(_, source)| source.state.starts_with("halted"))
+            .map(|(name, source)| match &source.last_error {
+                Some(error) => format!("{name} ({error})"),
+                None => name.clone(),
+            })
+            .collect()
+    }
+
+    /// Ends the host: what was handed in is committed, who waits is answered.
+    ///
+    /// # Errors
+    /// If the last commits fail.
+    pub async fn stop(mut self, reason: &str) -> anyhow::Result<()> {
+        // From here on new requests are refused.
+        self.handle
+            .board
+            .update(|status| status.stopping = Some(reason.to_owned()));
+        let input_ended = self.end_input().await;
+        // An engine that has ended already says why below.
+        let _ = self.handle.control(Control::Shutdown);
+        let ended = match self.engine {
+            Some(_) => engine_end(&mut self.engine).await,
+            // Its end was the reason, which is told already.
+            None => Ok(()),
+        };
+        let seq = self.handle.board.load().durable_seq;
+        self.close().await;
+        ended?;
+        input_ended?;
+        tracing::info!("ended: {reason}; the store is at seq {seq}");
+        Ok(())
+    }
+
+    async fn end_input(&mut self) -> anyhow::Result<()> {
+        let (sources, watching) = (self.sources.take(), self.watching.take());
+        tokio::task::spawn_blocking(move || {
+            drop(watching);
+            sources.map_or(Ok(()), Sources::stop)
+        })
+        .await?
+    }
+
+    /// Closes streams and the listener, and takes the announcement back.
+    async fn close(self) {
+        self.closing.send_replace(true);
+        if let Some(server) = self.server {
+            match server.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("{error:#}"),
+                Err(error) => tracing::warn!("the HTTP server failed: {error}"),
+            }
+        }
+        drop(self.announced);
+    }
+}
+
+/// Waits for the engine's end, and takes it.
+async fn engine_end(
+    engine: &mut Option<oneshot::Receiver<anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
+    let Some(receiver) = engine.as_mut() else {
+        return std::future::pending().await;
+    };
+    let ended = receiver.await;
+    *engine = None;
+    ended.unwrap_or_else(|_| Err(anyhow!("the engine's thread is gone")))
+}
+
+/// Waits until the sources of a batch run have been read, all of it is durable, and every rule that
+/// was behind has caught up.
+async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()> {
+    if let Some(sources) = sources {
+        tokio::task::spawn_blocking(move || sources.wait()).await??;
+    }
+    // An empty batch behind all others: once it is durable, so are they.
+    let (done, durable) = oneshot::channel();
+    let barrier = SourceBatch {
+        source: Arc::from("drain"),
+        changes: Vec::new(),
+        bad: Vec::new(),
+        positions: Vec::new(),
+        input_bytes: 0,
+        idempotency: None,
+        done: Some(Box::new(move |result| {
+            let _ = done.send(result);
+        })),
+    };
+    let submitter = handle.clone();
+    tokio::task::spawn_blocking(move || submitter.submit(barrier)).await??;
+    durable.await.context("the engine has ended")??;
+    loop {
+        let changed = handle.board.changed();
+        let status = handle.board.load();
+        let behind = |rule: &RuleStatusLine| rule.status == "catching up";
+        if !status.rules.values().any(behind) {
+            return Ok(());
+        }
+        changed.await;
+    }
+}
+
+fn load_plugins(
+    config: &Config,
+    limits: &Limits,
+) -> anyhow::Result<(PluginDir, Vec<engine::PluginEvent>)> {
+    let runtime = Runtime::new(limits, Some(&config.data_dir.join("compiled")))?;
+    let mut plugins = PluginDir::new(
+        config.plugin_dir.clone(),
+        Arc::new(runtime),
+        limits,
+        setup::plugin_configs(config),
+    );
+    let now = plugins.scan().unwrap_or_else(|error| {
+        // It may come later; what its plugins wrote stays.
+        tracing::warn!("{error:#}: no plugins until it is there");
+        Vec::new()
+    });
+    Ok((plugins, now))
+}
+
+/// Waits for the engine's end on a thread of its own.
+fn watch_end(engine: EngineThread) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (ended, receiver) = oneshot::channel();
+    thread::Builder::new()
+        .name("engine-end".into())
+        .spawn(move || {
+            // A host that is gone needs no answer.
+            let _ = ended.send(engine.join());
+        })?;
+    Ok(receiver)
+}
+
+async fn closed(mut closing: watch::Receiver<bool>) {
+    // A sender that is gone is a host that is gone.
+    let _ = closing.wait_for(|&closing| closing).await;
+}
+
+fn now_micros() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| {
+            i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
+        })
+}

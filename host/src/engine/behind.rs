@@ -1,0 +1,234 @@
+//! Rules that are not at the head: new ones that take over the rows that are there, and resumed
+//! ones that catch up from the log.
+//!
+//! A *backfill* reads its table in key order, a batch of rows at a time, as they are at that moment, each time
+//! between two live batches; from then on the rule handles the changes of the keys read so far and
+//! passes over those of keys still to be read. So every row is seen exactly once as it stood and then in each of its
+//! changes, the live path never waits for more than one batch, and the key reached is all that a restart needs: it is
+//! stored with the effects.
+//!
+//! *Catching up* hands the log's changes to the rule in batches, likewise between live ones, until the
+//! cursor meets the head.
+
+use crate::{
+    catalog::Table,
+    change::{Change, Key, Op, Seq},
+    store::{RuleStatus, WriteSet},
+};
+
+use super::{
+    Engine, Fatal,
+    items::{Body, Item},
+    run::Output,
+};
+
+/// Whether a step was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// No rule is behind.
+    Idle,
+    /// A batch was handled.
+    Done,
+    /// The log on disk is used up: the rule can go on once everything decided is durable.
+    NeedsCommit,
+}
+
+impl Engine {
+    /// Takes one step with the rule that is behind at the lowest level.
+    pub(super) fn step_behind(&mut self) -> Result<Step, Fatal> {
+        let mut behind: Option<(u32, usize, usize)> = None;
+        for (place, plugin) in self.plugins.iter().enumerate() {
+            for (number, rule) in plugin.rules.iter().enumerate() {
+                let state = &self.states[self.state_of(place, number)];
+                let lags =
+                    state.is_behind() || (state.takes_live() && state.record.backfill.is_some());
+                if lags && behind.is_none_or(|(level, ..)| rule.level < level) {
+                    behind = Some((rule.level, place, number));
+                }
+            }
+        }
+        let Some((_, plugin, rule)) = behind else {
+            return Ok(Step::Idle);
+        };
+        if self.states[self.state_of(plugin, rule)].is_behind() {
+            self.catch_up(plugin, rule)
+        } else {
+            self.backfill(plugin, rule)
+        }
+    }
+
+    fn backfill(&mut self, plugin: usize, rule: usize) -> Result<Step, Fatal> {
+        let state = self.state_of(plugin, rule);
+        let Some(input) = self.plugins[plugin].rules[rule].input else {
+            self.end_backfill(state);
+            return Ok(Step::Done);
+        };
+        let catalog = self.catalog.load();
+        let table: &Table = catalog.table(self.plugins[plugin].tables[usize::from(input)].id);
+        let mut from = self.states[state]
+            .record
+            .backfill
+            .clone()
+            .unwrap_or_default();
+        if !from.is_empty() {
+            from.push(0);
+        }
+        let max = self.limits.batch_changes_max.max(1);
+        let seq = self.last_seq.next();
+        let time = self.watermark;
+        let mut rows: Vec<Change> = Vec::new();
+        let mut more = false;
+        self.view
+            .scan(table, &from, None, false, Seq(u64::MAX), |key, row| {
+                if rows.len() == max {
+                    more = true;
+                    return false;
+                }
+                rows.push(Change {
+                    seq,
+                    table: table.id,
+                    op: Op::Insert,
+                    key: key.clone(),
+                    before: None,
+                    after: Some(row.clone()),
+                    time,
+                });
+                true
+            })?;
+        if rows.is_empty() {
+            self.end_backfill(state);
+            return Ok(Step::Done);
+        }
+        let reached: Option<Key> = rows.last().map(|row| row.key.clone());
+        self.run_behind(plugin, rule, input, &rows, true)?;
+        if more {
+            let state = &mut self.states[state];
+            state.record.backfill = reached.map(|key| key.to_vec());
+            state.dirty = true;
+        } else {
+            self.end_backfill(state);
+        }
+        Ok(Step::Done)
+    }
+
+    fn end_backfill(&mut self, state: usize) {
+        let state = &mut self.states[state];
+        state.record.backfill = None;
+        state.dirty = true;
+        self.schedule_dirty = true;
+        tracing::info!(
+            rule = format!("{}.{}", state.record.plugin, state.record.rule),
+            "has taken over the rows that were there"
+        );
+    }
+
+    fn catch_up(&mut self, plugin: usize, rule: usize) -> Result<Step, Fatal> {
+        let place = self.state_of(plugin, rule);
+        let cursor = self.states[place].record.cursor;
+        let input = self.plugins[plugin].rules[rule].input;
+        if cursor >= self.last_seq || input.is_none() {
+            self.join(place);
+            return Ok(Step::Done);
+        }
+        let snapshot = self.view.snapshot().clone();
+        let durable = snapshot.last_seq();
+        if cursor >= durable {
+            return Ok(Step::NeedsCommit);
+        }
+        let reaches = snapshot.log_first_seq()?;
+        if reaches.is_none_or(|first| first > cursor.next()) {
+            let first = reaches.map_or_else(|| "nothing".to_owned(), |seq| format!("change {seq}"));
+            let state = &mut self.states[place];
+            state.record.status = RuleStatus::Halted(format!(
+                "it stands at change {cursor} and the log reaches back to {first} only: it can't catch up without a gap"
+            ));
+            state.dirty = true;
+            self.schedule_dirty = true;
+            return Ok(Step::Done);
+        }
+        let input = input.unwrap_or_default();
+        let table = self.plugins[plugin].tables[usize::from(input)].id;
+        let max = self.limits.batch_changes_max.max(1);
+        let mut changes: Vec<Change> = Vec::new();
+        let mut reached = durable;
+        for change in snapshot.log(cursor.next())? {
+            let change = change?;
+            if change.table != table
+                || change.seq <= cursor
+                || self.states[place].is_ahead_of_backfill(&change.key)
+            {
+                continue;
+            }
+            if let Some(last) = changes.last()
+                && changes.len() >= max
+                && last.seq != change.seq
+            {
+                reached = last.seq;
+                break;
+            }
+            changes.push(change);
+        }
+        if !changes.is_empty() {
+            self.run_behind(plugin, rule, input, &changes, false)?;
+        }
+        let state = &mut self.states[place];
+        if state.record.status == RuleStatus::Running {
+            state.record.cursor = reached;
+        }
+        state.dirty = true;
+        Ok(Step::Done)
+    }
+
+    fn join(&mut self, place: usize) {
+        let state = &mut self.states[place];
+        state.record.at_head = true;
+        state.dirty = true;
+        self.schedule_dirty = true;
+        tracing::info!(
+            rule = format!("{}.{}", state.record.plugin, state.record.rule),
+            seq = self.last_seq.0,
+            "is at the head"
+        );
+    }
+
+    /// Runs one rule over these changes in a batch of its own, and whatever depends on what it derives.
+    fn run_behind(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        table: u16,
+        changes: &[Change],
+        read: bool,
+    ) -> Result<(), Fatal> {
+        let items = changes
+            .iter()
+            .map(|change| Item {
+                seq: change.seq,
+                time: change.time,
+                rules: 1 << rule,
+                body: Body::Change {
+                    change,
+                    table,
+                    read,
+                },
+            })
+            .collect();
+        let seq = self.last_seq.next();
+        self.last_seq = seq;
+        self.view_mut().begin_batch(0);
+        let mut write_set = WriteSet::default();
+        let mut derived = Vec::new();
+        let mut output = Output {
+            write_set: &mut write_set,
+            derived: &mut derived,
+            log_seq: Some(seq),
+            retry: None,
+        };
+        self.run_items(plugin, items, &mut output)?;
+        self.run_schedule(&[], None, &mut write_set, &mut derived)?;
+        self.view_mut().end_batch();
+        write_set.log = derived;
+        self.finish(write_set, 0);
+        Ok(())
+    }
+}

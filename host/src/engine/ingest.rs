@@ -1,0 +1,203 @@
+//! From what sources say to what happened: numbering, and holding changes against the mirror.
+//!
+//! The mirror is what rules have seen, so it decides: an insert of a row that is there is an
+//! update, a delete of a row that isn't is nothing, and the row before is the mirror's whatever
+//! the source sent. A change of key is a delete and an insert. So a source that repeats itself can't make
+//! an aggregate count twice.
+
+use std::sync::Arc;
+
+use crate::{
+    catalog::{Catalog, Table, TableId},
+    change::{Change, Key, Op, RawChange, RawOp, Seq},
+    row::Row,
+    store::{RowWrite, TableWrites, WriteSet},
+};
+
+use super::{Engine, Fatal, view::View};
+
+/// The greatest key of each table, so that a row with a greater one is known to be new without a look at
+/// the store: sources mostly number their rows upwards.
+#[derive(Debug, Default)]
+pub(super) struct GreatestKeys {
+    by_table: Vec<Option<Key>>,
+}
+
+impl GreatestKeys {
+    /// Whether a key is greater than every key that the table has had since the start; if so it is now
+    /// the greatest.
+    fn exceeds(&mut self, view: &View, table: &Table, key: &Key) -> Result<bool, Fatal> {
+        let place = table.id.0 as usize;
+        if place >= self.by_table.len() {
+            self.by_table.resize(place + 1, None);
+        }
+        if self.by_table[place].is_none() {
+            let mut greatest = Key::new();
+            view.scan(table, &[], None, true, Seq(u64::MAX), |key, _| {
+                greatest = key.clone();
+                false
+            })?;
+            self.by_table[place] = Some(greatest);
+        }
+        let greatest = self.by_table[place].get_or_insert_default();
+        if key > greatest {
+            *greatest = key.clone();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl Engine {
+    /// Numbers the changes, holds them against the mirror, and makes them the view's current batch.
+    pub(super) fn ingest(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        raw: Vec<RawChange>,
+    ) -> Result<(), Fatal> {
+        let mut ingest = Ingest {
+            catalog,
+            greatest: std::mem::take(&mut self.greatest_keys),
+            next_seq: self.last_seq.next(),
+            now: None,
+        };
+        let clock = self.clock.clone();
+        let view = self.view_mut();
+        view.begin_batch(raw.len());
+        for change in raw {
+            ingest.take(view, change, &clock)?;
+        }
+        self.last_seq = Seq(ingest.next_seq.0 - 1);
+        self.greatest_keys = ingest.greatest;
+        Ok(())
+    }
+
+    /// The mirror's part of the write set: each changed key's last state.
+    pub(super) fn write_mirror(&self, catalog: &Catalog, write_set: &mut WriteSet) {
+        let changes = self.view.changes();
+        let mut by_table: Vec<Option<TableWrites>> = Vec::new();
+        for (place, change) in changes.iter().enumerate() {
+            let table = catalog.table(change.table);
+            if !table.mirror || !self.view.is_last_of_key(place) {
+                continue;
+            }
+            let at = change.table.0 as usize;
+            if by_table.len() <= at {
+                by_table.resize_with(at + 1, || None);
+            }
+            by_table[at]
+                .get_or_insert_with(|| TableWrites {
+                    table: change.table,
+                    generation: table.generation,
+                    rows: Vec::with_capacity(changes.len()),
+                })
+                .rows
+                .push(RowWrite {
+                    key: change.key.clone(),
+                    before: None,
+                    after: change.after.clone(),
+                    seq: change.seq,
+                    version: 0,
+                });
+        }
+        write_set.tables.extend(by_table.into_iter().flatten());
+    }
+}
+
+struct Ingest<'a> {
+    catalog: &'a Catalog,
+    greatest: GreatestKeys,
+    next_seq: Seq,
+    /// The clock's time for changes of this batch that bring none.
+    now: Option<i64>,
+}
+
+impl Ingest<'_> {
+    fn take(
+        &mut self,
+        view: &mut View,
+        raw: RawChange,
+        clock: &Arc<dyn Fn() -> i64 + Send + Sync>,
+    ) -> Result<(), Fatal> {
+        let table = self.catalog.table(raw.table).clone();
+        let time = raw
+            .time
+            .unwrap_or_else(|| *self.now.get_or_insert_with(|| clock()));
+        if !table.mirror {
+            let op = match raw.op {
+                RawOp::Truncate => return Ok(()),
+                RawOp::Delete => Op::Delete,
+                RawOp::Update => Op::Update,
+                RawOp::Upsert if raw.before.is_some() => Op::Update,
+                RawOp::Insert | RawOp::Read | RawOp::Upsert => Op::Insert,
+            };
+            let change = self.change(raw.table, op, raw.key, raw.before, raw.after, time);
+            view.push_unmirrored(change);
+            return Ok(());
+        }
+        match raw.op {
+            RawOp::Truncate => {
+                let mut rows = Vec::new();
+                view.scan(&table, &[], None, false, Seq(u64::MAX), |key, row| {
+                    rows.push((key.clone(), row.clone()));
+                    true
+                })?;
+                for (key, row) in rows {
+                    let change = self.change(table.id, Op::Delete, key, Some(row), None, time);
+                    view.push(&table, change);
+                }
+            }
+            RawOp::Delete => {
+                if let Some(before) = view.row(&table, &raw.key)? {
+                    let change =
+                        self.change(table.id, Op::Delete, raw.key, Some(before), None, time);
+                    view.push(&table, change);
+                }
+            }
+            RawOp::Insert | RawOp::Update | RawOp::Upsert | RawOp::Read => {
+                if let Some(old_key) = raw.old_key.filter(|old| *old != raw.key)
+                    && let Some(before) = view.row(&table, &old_key)?
+                {
+                    let change =
+                        self.change(table.id, Op::Delete, old_key, Some(before), None, time);
+                    view.push(&table, change);
+                }
+                let before = if self.greatest.exceeds(view, &table, &raw.key)? {
+                    None
+                } else {
+                    view.row(&table, &raw.key)?
+                };
+                let op = if before.is_some() {
+                    Op::Update
+                } else {
+                    Op::Insert
+                };
+                let change = self.change(table.id, op, raw.key, before, raw.after, time);
+                view.push(&table, change);
+            }
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        table: TableId,
+        op: Op,
+        key: Key,
+        before: Option<Row>,
+        after: Option<Row>,
+        time: i64,
+    ) -> Change {
+        let seq = self.next_seq;
+        self.next_seq = seq.next();
+        Change {
+            seq,
+            table,
+            op,
+            key,
+            before,
+            after,
+            time,
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Plugins coming, changing and going, and rules being paused and resumed; all between two batches.
+
+use std::sync::Arc;
+
+use rulemill_wire::manifest::Manifest;
+
+use crate::{
+    catalog::{Catalog, Table},
+    change::{Key, Seq},
+    rule::Plugin,
+    store::{PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
+};
+
+use super::{
+    Backfill, Control, ControlError, Engine, Fatal, PluginEvent, PluginOptions,
+    link::{self, Linked, LinkedRule, LinkedTable},
+    state::RuleState,
+};
+
+impl Engine {
+    /// Takes over what the store remembers of rules, parked changes and timers.
+    pub(super) fn restore(&mut self, reader: &Reader) -> anyhow::Result<()> {
+        for record in reader.rules()? {
+            let mut state = RuleState::new(record);
+            state.dirty = false;
+            self.add_state(state);
+        }
+        for letter in reader.dead_letters()? {
+            let letter = letter?;
+            let name = format!("{}.{}", letter.plugin, letter.rule);
+            if let Some(&place) = self.state_places.get(&name) {
+                self.states[place].park(Key::from(letter.key));
+            }
+        }
+        for timer in reader.timers()? {
+            self.timers.apply(&timer?);
+        }
+        Ok(())
+    }
+
+    fn add_state(&mut self, state: RuleState) -> usize {
+        let name = format!("{}.{}", state.record.plugin, state.record.rule);
+        self.states.push(state);
+        self.state_places.insert(name, self.states.len() - 1);
+        self.states.len() - 1
+    }
+
+    /// Loads what the plugin directory holds at the start.
+    pub(super) fn begin(&mut self, events: Vec<PluginEvent>) -> anyhow::Result<()> {
+        // A plugin that makes a table comes before those that read it; one whose tables nobody makes
+        // comes whenever its turn is.
+        let mut waiting: Vec<PluginEvent> = events;
+        waiting.sort_by(|a, b| a.name().cmp(b.name()));
+        while !waiting.is_empty() {
+            let made: Vec<Vec<String>> = waiting.iter().map(|event| event.tables(true)).collect();
+            let ready = waiting.iter().enumerate().position(|(place, event)| {
+                let reads = event.tables(false);
+                made.iter()
+                    .enumerate()
+                    .all(|(other, made)| other == place || !made.iter().any(|t| reads.contains(t)))
+            });
+            let event = waiting.remove(ready.unwrap_or_default());
+            self.plugin_event(event)?;
+        }
+        // Rules in the store whose plugin is no longer there stand where they stopped.
+        for place in 0..self.states.len() {
+            let name = format!(
+                "{}.{}",
+                self.states[place].record.plugin, self.states[place].record.rule
+            );
+            let loaded = self
+                .plugins
+                .iter()
+                .any(|plugin| plugin.rules.iter().any(|rule| *rule.full_name == *name));
+            if !loaded && self.states[place].record.status == RuleStatus::Running {
+                self.stop_rule(place, RuleStatus::Unloaded);
+            }
+        }
+        if self.states.iter().any(|state| state.dirty) && self.pending.is_empty() {
+            self.finish(WriteSet::default(), 0);
+        }
+        self.post_status();
+        Ok(())
+    }
+
+    pub(super) fn command(&mut self, command: Control) -> Result<(), Fatal> {
+        match command {
+            Control::Plugin(event) => self.plugin_event(event)?,
+            Control::Pause { rule, reply } => {
+                let result = self.find_rule(&rule).map(|(place, name)| {
+                    if self.states[place].record.status == RuleStatus::Running {
+                        self.stop_rule(place, RuleStatus::Paused);
+                        self.finish(WriteSet::default(), 0);
+                    }
+                    name
+                });
+                // Whoever asked may have gone.
+                let _ = reply.send(result);
+            }
+            Control::Resume { rule, reply } => {
+                let result = self
+                    .find_rule(&rule)
+                    .and_then(|(place, name)| self.resume_rule(place).map(|()| name));
+                let _ = reply.send(result);
+            }
+            Control::RetryDeadLetters { rule, id, reply } => {
+                let result = match self.chosen_rule(rule) {
+                    Ok(rule) => self.retry_dead_letters(rule, id)?,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(result);
+            }
+            Control::DropDeadLetters { rule, id, reply } => {
+                let result = match self.chosen_rule(rule) {
+                    Ok(rule) => self.drop_dead_letters(rule, id)?,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(result);
+            }
+            Control::Shutdown => {}
+        }
+        self.post_status();
+        Ok(())
+    }
+
+    fn chosen_rule(&self, rule: Option<String>) -> Result<Option<usize>, ControlError> {
+        rule.map(|rule| self.find_rule(&rule).map(|(place, _)| place))
+            .transpose()
+    }
+
+    /// A rule by its full name, or by its own where that is unique.
+    fn find_rule(&self, name: &str) -> Result<(usize, String), ControlError> {
+        if let Some(&place) = self.state_places.get(name) {
+            return Ok((place, name.to_owned()));
+        }
+        let found: Vec<usize> = (0..self.states.len())
+            .filter(|&place| self.states[place].record.rule == name)
+            .collect();
+        match found[..] {
+            [] => Err(ControlError::NoSuchRule(name.to_owned())),
+            [place] => Ok((
+                place,
+                format!("{}.{name}", self.states[place].record.plugin),
+            )),
+            _ => Err(ControlError::Ambiguous(found.len(), name.to_owned())),
+        }
+    }
+
+    /// Stops a rule where it stands.
+    fn stop_rule(&mut self, place: usize, status: RuleStatus) {
+        let state = &mut self.states[place];
+        if state.record.at_head {
+            state.record.cursor = self.last_seq;
+            state.record.at_head = false;
+        }
+        state.record.status = status;
+        state.dirty = true;
+        self.schedule_dirty = true;
+    }
+
+    fn resume_rule(&mut self, place: usize) -> Result<(), ControlError> {
+        let state = &mut self.states[place];
+        match state.record.status {
+            RuleStatus::Running => return Ok(()),
+            RuleStatus::Unloaded => {
+                return Err(ControlError::Conflict(format!(
+                    "rule {}.{} can't go on: its plugin's file is gone",
+                    state.record.plugin, state.record.rule
+                )));
+            }
+            RuleStatus::Paused | RuleStatus::Halted(_) => {}
+        }
+        state.record.status = RuleStatus::Running;
+        state.dirty = true;
+        self.schedule_dirty = true;
+        self.finish(WriteSet::default(), 0);
+        Ok(())
+    }
+
+    fn plugin_event(&mut self, event: PluginEvent) -> Result<(), Fatal> {
+        match event {
+            PluginEvent::Loaded {
+                name,
+                plugin,
+                reply,
+            } => {
+                let result = self.load(&name, plugin);
+                match &result {
+                    Ok(()) => tracing::info!(plugin = name, "loaded"),
+                    Err(reason) => tracing::error!(plugin = name, reason, "refused"),
+                }
+                self.post_plugin(&name, result.as_ref().err().cloned());
+                if let Some(reply) = reply {
+                    let _ = reply.send(result);
+                }
+            }
+            PluginEvent::Refused { name, reason } => {
+                tracing::error!(plugin = name, reason, "refused");
+                self.post_plugin(&name, Some(reason));
+            }
+            PluginEvent::Removed { name } => {
+                if let Some(place) = self.plugins.iter().position(|p| *p.name == *name) {
+                    self.unload(place);
+                    tracing::info!(plugin = name, "unloaded: its tables stay");
+                }
+                self.post_removed(&name);
+            }
+        }
+        self.post_status();
+        Ok(())
+    }
+
+    /// Fits a plugin in, in place of the one with the same name.
+    fn load(&mut self, name: &str, plugin: Arc<dyn Plugin>) -> Result<(), String> {
+        let place = self.plugins.iter().position(|p| *p.name == *name);
+        if place.is_some_and(|place| self.plugins[place].plugin.hash() == plugin.hash()) {
+            return Ok(());
+        }
+        let catalog = self.catalog.clone();
+        let links = catalog.update(|copy| self.link_all(name, &plugin, copy))?;
+        let options = self.plugin_options.get(name).copied().unwrap_or_default();
+        self.check_backfill(name, &plugin, &links, options)?;
+        let version = self.version_of(name, &*plugin);
+        let linked = Linked {
+            name: name.into(),
+            plugin,
+            version: version.id,
+            options,
+            tables: Arc::default(),
+            rules: Vec::new(),
+            instance: None,
+        };
+        match place {
+            Some(place) => self.plugins[place] = linked,
+            None => self.plugins.push(linked),
+        }
+        for (plugin, (tables, rules)) in self.plugins.iter_mut().zip(links) {
+            plugin.tables = Arc::new(tables);
+            plugin.rules = rules;
+        }
+        let place = place.unwrap_or(self.plugins.len() - 1);
+        self.start_rules(place);
+        let mut write_set = WriteSet::default();
+        if !self.versions.iter().any(|known| known.id == version.id) {
+            self.versions.push(PluginVersion {
+                code: Arc::default(),
+                ..version.clone()
+            });
+            write_set.plugin_versions.push(version);
+        }
+        let catalog = self.catalog.load();
+        self.stored_catalog = catalog.version;
+        write_set.catalog = Some(catalog);
+        self.finish(write_set, 0);
+        self.schedule_dirty = true;
+        Ok(())
+    }
+
+    /// Links all plugins, with this one in its place, against a copy of the catalog.
+    fn link_all(
+        &self,
+        name: &str,
+        plugin: &Arc<dyn Plugin>,
+        catalog: &mut Catalog,
+    ) -> Result<Vec<(Vec<LinkedTable>, Vec<LinkedRule>)>, String> {
+        let mut all: Vec<(&str, &Manifest)> = self
+            .plugins
+            .iter()
+            .map(|linked| {
+                if *linked.name == *name {
+                    (name, plugin.manifest())
+                } else {
+                    (&*linked.name, linked.plugin.manifest())
+                }
+            })
+            .collect();
+        if !all.iter().any(|(other, _)| *other == name) {
+            all.push((name, plugin.manifest()));
+        }
+        let configured = |table: &str| self.configured_tables.iter().any(|t| t == table);
+        let view = &self.view;
+        let is_empty = |table: &Table| {
+            let mut empty = !view.is_touched(table.id);
+            view.scan(table, &[], None, false, Seq(u64::MAX), |_, _| {
+                empty = false;
+                false
+            })?;
+            anyhow::Ok(empty)
+        };
+        let mut tables = Vec::new();
+        // The new one first: it may make a table that others only read so far.
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|&place| all[place].0 != name);
+        for place in order {
+            let (plugin_name, manifest) = all[place];
+            let others: Vec<_> = all
+                .iter()
+                .copied()
+                .filter(|(other, _)| *other != plugin_name)
+                .collect();
+            let linked = link::link_tables(
+                plugin_name,
+                manifest,
+                catalog,
+                &others,
+                &configured,
+                &is_empty,
+            )
+            .map_err(|reason| {
+                if plugin_name == name {
+                    reason
+                } else {
+                    format!("would break plugin {plugin_name}: {reason}")
+                }
+            })?;
+            tables.push((place, linked));
+        }
+        tables.sort_by_key(|(place, _)| *place);
+        let parts: Vec<(&str, &Manifest, &[LinkedTable])> = all
+            .iter()
+            .zip(&tables)
+            .map(|(&(name, manifest), (_, tables))| (name, manifest, &tables[..]))
+            .collect();
+        let rules = link::rule_levels(&parts, catalog)?;
+        Ok(tables
+            .into_iter()
+            .map(|(_, tables)| tables)
+            .zip(rules)
+            .collect())
+    }
+
+    /// A rule that is new here can't begin from the rows of a table that doesn't keep them.
+    fn check_backfill(
+        &self,
+        name: &str,
+        plugin: &Arc<dyn Plugin>,
+        links: &[(Vec<LinkedTable>, Vec<LinkedRule>)],
+        options: PluginOptions,
+    ) -> Result<(), String> {
+        if options.backfill != Backfill::Snapshot || self.last_seq == Seq(0) {
+            return Ok(());
+        }
+        let place = self
+            .plugins
+            .iter()
+            .position(|p| *p.name == *name)
+            .unwrap_or(self.plugins.len());
+        let (tables, rules) = &links[place];
+        let catalog = self.catalog.load();
+        for (rule, declared) in rules.iter().zip(&plugin.manifest().rules) {
+            let Some(input) = rule.input else { continue };
+            let table = catalog.table(tables[usize::from(input)].id);
+            if !table.mirror && !self.state_places.contains_key(&*rule.full_name) {
+                return Err(format!(
+                    "rule {} is new here and table {} keeps no rows to begin from (mirror = false): set backfill = \"log\" or \"none\" under [plugin.{name}]",
+                    declared.name, table.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The store's record of this code: the one it ran under last, or a new one.
+    fn version_of(&self, name: &str, plugin: &dyn Plugin) -> PluginVersion {
+        let last = self.versions.iter().rfind(|known| known.plugin == name);
+        if let Some(last) = last
+            && last.hash == plugin.hash().0
+        {
+            return last.clone();
+        }
+        PluginVersion {
+            id: self
+                .versions
+                .iter()
+                .map(|known| known.id)
+                .max()
+                .unwrap_or(0)
+                + 1,
+            plugin: name.to_owned(),
+            hash: plugin.hash().0,
+            label: plugin.manifest().version.clone(),
+            from_seq: self.last_seq.next(),
+            code: plugin.code(),
+        }
+    }
+
+    /// Sets the rules of a plugin going: known ones from their cursor, new ones as `backfill` says; those
+    /// that it no longer has stop.
+    fn start_rules(&mut self, place: usize) {
+        let name = self.plugins[place].name.clone();
+        let options = self.plugins[place].options;
+        let version = self.plugins[place].version;
+        let rules: Vec<(String, bool)> = self.plugins[place]
+            .plugin
+            .manifest()
+            .rules
+            .iter()
+            .zip(&self.plugins[place].rules)
+            .map(|(declared, rule)| (declared.name.clone(), rule.input.is_some()))
+            .collect();
+        for state in 0..self.states.len() {
+            let record = &self.states[state].record;
+            if record.plugin == *name
+                && record.status == RuleStatus::Running
+                && !rules.iter().any(|(rule, _)| *rule == record.rule)
+            {
+                self.stop_rule(state, RuleStatus::Unloaded);
+            }
+        }
+        for (rule, has_table) in rules {
+            let full_name = format!("{name}.{rule}");
+            if let Some(&known) = self.state_places.get(&full_name) {
+                let state = &mut self.states[known];
+                // A new version may have mended what halted the rule.
+                if matches!(
+                    state.record.status,
+                    RuleStatus::Unloaded | RuleStatus::Halted(_)
+                ) {
+                    state.record.status = RuleStatus::Running;
+                    state.dirty = true;
+                }
+                continue;
+            }
+            let reads_rows =
+                has_table && options.backfill == Backfill::Snapshot && self.last_seq > Seq(0);
+            let from_log = has_table && options.backfill == Backfill::Log;
+            self.add_state(RuleState::new(RuleRecord {
+                plugin: name.to_string(),
+                rule,
+                status: RuleStatus::Running,
+                cursor: if from_log {
+                    self.log_start()
+                } else {
+                    self.last_seq
+                },
+                at_head: !from_log,
+                backfill: reads_rows.then(Vec::new),
+                version,
+                changes: 0,
+                faults: 0,
+                last_error: None,
+            }));
+        }
+    }
+
+    /// The seq before the first one that the log holds.
+    fn log_start(&self) -> Seq {
+        match self.view.snapshot().log_first_seq() {
+            Ok(Some(first)) => Seq(first.0.saturating_sub(1)),
+            Ok(None) => self.view.snapshot().last_seq(),
+            Err(error) => {
+                // The rule meets the same error when it reads the log, and the host stops there.
+                tracing::error!(%error, "can't read the log");
+                Seq(0)
+            }
+        }
+    }
+
+    fn unload(&mut self, place: usize) {
+        let names: Vec<String> = self.plugins[place]
+            .rules
+            .iter()
+            .map(|rule| rule.full_name.to_string())
+            .collect();
+        for name in names {
+            let state = self.state_places[&name];
+            if self.states[state].record.status == RuleStatus::Running {
+                self.stop_rule(state, RuleStatus::Unloaded);
+            }
+        }
+        self.plugins.remove(place);
+        self.schedule_dirty = true;
+        self.finish(WriteSet::default(), 0);
+    }
+}
+
+impl PluginEvent {
+    fn name(&self) -> &str {
+        match self {
+            Self::Loaded { name, .. } | Self::Refused { name, .. } | Self::Removed { name } => name,
+        }
+    }
+
+    /// The tables that the plugin makes, or those that it only reads.
+    fn tables(&self, owned: bool) -> Vec<String> {
+        use rulemill_wire::manifest::Access;
+        match self {
+            Self::Loaded { plugin, .. } => plugin
+                .manifest()
+                .tables
+                .iter()
+                .filter(|table| (table.access == Access::Own) == owned)
+                .map(|table| table.name.clone())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Who is called, in which order, with what: the table graph laid out for running.
+
+use rulemill_wire::manifest::Input;
+
+use crate::{
+    catalog::TableId,
+    change::{Change, Seq},
+    store::WriteSet,
+};
+
+use super::{
+    Engine, Fatal,
+    items::{Body, Item},
+    run::{Output, bits},
+};
+
+/// One call of a plugin in a batch: its rules of one level.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    plugin: usize,
+    /// By table number: the manifest tables and rules that its changes go to.
+    routes: Vec<Vec<(u16, u64)>>,
+    /// Rules that are called for timers.
+    timers: u64,
+    /// Whether the plugin must be told how time moves on.
+    ticks: bool,
+    /// Rules that don't get every change.
+    backfilling: u64,
+}
+
+impl Call {
+    fn routes(&self, table: TableId) -> &[(u16, u64)] {
+        self.routes.get(table.0 as usize).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The calls of a batch, level by level.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    levels: Vec<Vec<Call>>,
+}
+
+/// A moment without a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tick {
+    pub(super) seq: Seq,
+    pub(super) time: i64,
+}
+
+impl Engine {
+    /// Lays the rules out that take live changes.
+    pub(super) fn lay_schedule(&mut self) {
+        let mut levels: Vec<Vec<Call>> = Vec::new();
+        for (place, plugin) in self.plugins.iter().enumerate() {
+            let manifest = plugin.plugin.manifest();
+            let deepest = plugin.rules.iter().map(|rule| rule.level).max();
+            for level in 0..=deepest.unwrap_or_default() {
+                let mut call = Call {
+                    plugin: place,
+                    ..Call::default()
+                };
+                for (number, rule) in plugin.rules.iter().enumerate() {
+                    let state = &self.states[self.state_of(place, number)];
+                    if rule.level != level || !state.takes_live() {
+                        continue;
+                    }
+                    let bit = 1u64 << number;
+                    if state.record.backfill.is_some() {
+                        call.backfilling |= bit;
+                    }
+                    call.ticks |= manifest.rules[number].sets_timers;
+                    let Some(input) = rule.input else {
+                        call.timers |= bit;
+                        continue;
+                    };
+                    let table = plugin.tables[usize::from(input)].id.0 as usize;
+                    if call.routes.len() <= table {
+                        call.routes.resize(table + 1, Vec::new());
+                    }
+                    match call.routes[table].iter_mut().find(|(to, _)| *to == input) {
+                        Some((_, mask)) => *mask |= bit,
+                        None => call.routes[table].push((input, bit)),
+                    }
+                }
+                call.ticks &= manifest
+                    .rules
+                    .iter()
+                    .any(|rule| rule.input == Input::Timers);
+                if call.routes.is_empty() && call.timers == 0 {
+                    continue;
+                }
+                if levels.len() <= level as usize {
+                    levels.resize_with(level as usize + 1, Vec::new);
+                }
+                levels[level as usize].push(call);
+            }
+        }
+        self.schedule = Schedule { levels };
+        self.schedule_dirty = false;
+    }
+
+    /// Runs every rule that these changes concern, level by level. `derived` begins with what came before
+    /// the schedule (a rule catching up) and ends with all net changes of derived tables.
+    pub(super) fn run_schedule(
+        &mut self,
+        source: &[Change],
+        tick: Option<Tick>,
+        write_set: &mut WriteSet,
+        derived: &mut Vec<Change>,
+    ) -> Result<(), Fatal> {
+        if self.schedule_dirty {
+            self.lay_schedule();
+        }
+        let schedule = std::mem::take(&mut self.schedule);
+        let mut result = Ok(());
+        'levels: for level in &schedule.levels {
+            let mut fresh = Vec::new();
+            for call in level {
+                let items = self.choose(call, source, derived, tick);
+                if items.is_empty() {
+                    continue;
+                }
+                let mut output = Output {
+                    write_set,
+                    derived: &mut fresh,
+                    log_seq: None,
+                    retry: None,
+                };
+                result = self.run_items(call.plugin, items, &mut output);
+                if result.is_err() {
+                    break 'levels;
+                }
+            }
+            derived.append(&mut fresh);
+        }
+        if !self.schedule_dirty {
+            self.schedule = schedule;
+        }
+        result
+    }
+
+    /// The items of a call, in seq order across tables.
+    fn choose<'a>(
+        &self,
+        call: &Call,
+        source: &'a [Change],
+        derived: &'a [Change],
+        tick: Option<Tick>,
+    ) -> Vec<Item<'a>> {
+        let wanted = |change: &&Change| !call.routes(change.table).is_empty();
+        let plugin = &self.plugins[call.plugin];
+        let mut late: Vec<&Change> = derived.iter().filter(wanted).collect();
+        // Stable: changes of one seq stay in the order of their tables' levels.
+        late.sort_by_key(|change| change.seq);
+        let mut chooser = Chooser {
+            engine: self,
+            call,
+            due: Vec::new().into_iter().peekable(),
+            watermark: self.batch_watermark,
+            items: Vec::with_capacity(source.len() + late.len()),
+        };
+        if call.timers != 0 {
+            let latest = source
+                .iter()
+                .map(|change| change.time)
+                .chain(tick.map(|tick| tick.time))
+                .max();
+            if let Some(latest) = latest {
+                chooser.due = self.timers.due(&plugin.name, latest).into_iter().peekable();
+            }
+        }
+        let mut late = late.into_iter().peekable();
+        for change in source {
+            while let Some(earlier) = late.next_if(|late| late.seq < change.seq) {
+                chooser.change(earlier);
+            }
+            chooser.change(change);
+        }
+        for change in late {
+            chooser.change(change);
+        }
+        if let Some(tick) = tick {
+            chooser.time(tick.seq, tick.time);
+        }
+        let items = chooser.items;
+        if items.iter().all(|item| matches!(item.body, Body::Tick)) {
+            return Vec::new();
+        }
+        items
+    }
+}
+
+struct Chooser<'e, 'c, 'a> {
+    engine: &'e Engine,
+    call: &'c Call,
+    due: std::iter::Peekable<std::vec::IntoIter<(i64, String, String)>>,
+    watermark: i64,
+    items: Vec<Item<'a>>,
+}
+
+impl<'a> Chooser<'_, '_, 'a> {
+    #[inline]
+    fn change(&mut self, change: &'a Change) {
+        let before = self.items.len();
+        if self.call.timers != 0 {
+            self.timers(change.seq, change.time);
+        }
+        for &(table, mut rules) in self.call.routes(change.table) {
+            if rules & self.call.backfilling != 0 {
+                for rule in bits(rules & self.call.backfilling) {
+                    let state = self.engine.state_of(self.call.plugin, rule);
+                    if self.engine.states[state].is_ahead_of_backfill(&change.key) {
+                        rules &= !(1 << rule);
+                    }
+                }
+            }
+            if rules != 0 {
+                self.items.push(Item {
+                    seq: change.seq,
+                    time: change.time,
+                    rules,
+                    body: Body::Change {
+                        change,
+                        table,
+                        read: false,
+                    },
+                });
+            }
+        }
+        if self.call.ticks && self.items.len() == before && change.time > self.watermark {
+            self.items.push(Item {
+                seq: change.seq,
+                time: change.time,
+                rules: 0,
+                body: Body::Tick,
+            });
+        }
+        self.watermark = self.watermark.max(change.time);
+    }
+
+    fn time(&mut self, seq: Seq, time: i64) {
+        self.timers(seq, time);
+        if self.call.ticks {
+            self.items.push(Item {
+                seq,
+                time,
+                rules: 0,
+                body: Body::Tick,
+            });
+        }
+    }
+
+    /// The timers that are due once time has come to `time`.
+    fn timers(&mut self, seq: Seq, time: i64) {
+        let reached = self.watermark.max(time);
+        let plugin = &self.engine.plugins[self.call.plugin];
+        let manifest = plugin.plugin.manifest();
+        while let Some((due, name, key)) = self.due.next_if(|(due, ..)| *due <= reached) {
+            let Some(rule) = manifest.rules.iter().position(|rule| rule.name == name) else {
+                continue;
+            };
+            if self.call.timers & 1 << rule != 0 {
+                self.items.push(Item {
+                    seq,
+                    time,
+                    rules: 1 << rule,
+                    body: Body::Timer {
+                        rule: rule as u16,
+                        key,
+                        due,
+                    },
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the engine posts on the status board.
+
+use rulemill_wire::Timestamp;
+
+use crate::store::RuleStatus;
+
+use super::{Engine, PluginStatus, RuleStatusLine};
+
+impl Engine {
+    /// Posts where everything stands.
+    pub(super) fn post_status(&self) {
+        let durable = self.view.snapshot().last_seq();
+        let rules: Vec<(String, RuleStatusLine)> = self
+            .states
+            .iter()
+            .map(|state| {
+                let record = &state.record;
+                let cursor = if record.at_head {
+                    self.last_seq
+                } else {
+                    record.cursor
+                };
+                let status = match &record.status {
+                    RuleStatus::Running if record.backfill.is_some() || !record.at_head => {
+                        "catching up".to_owned()
+                    }
+                    RuleStatus::Running => "running".to_owned(),
+                    RuleStatus::Paused => "paused".to_owned(),
+                    RuleStatus::Halted(reason) => format!("halted: {reason}"),
+                    RuleStatus::Unloaded => "unloaded".to_owned(),
+                };
+                (
+                    format!("{}.{}", record.plugin, record.rule),
+                    RuleStatusLine {
+                        status,
+                        cursor: cursor.0,
+                        lag_changes: self.last_seq.0 - cursor.0.min(self.last_seq.0),
+                        changes: record.changes,
+                        faults: record.faults,
+                        parked: state.parked_count,
+                        last_error: record.last_error.clone(),
+                    },
+                )
+            })
+            .collect();
+        self.board.update(|status| {
+            status.last_seq = self.last_seq.0;
+            status.durable_seq = durable.0;
+            status.changes = self.changes;
+            status.commits = self.commits;
+            status.watermark = (self.watermark > 0)
+                .then(|| Timestamp::from_micros(self.watermark))
+                .flatten()
+                .map(|at| at.to_string());
+            status.rules = rules.into_iter().collect();
+            for plugin in &self.plugins {
+                let entry = status.plugins.entry(plugin.name.to_string()).or_default();
+                entry.hash = Some(plugin.plugin.hash().to_string());
+                entry.version.clone_from(&plugin.plugin.manifest().version);
+            }
+        });
+    }
+
+    /// Posts that a plugin's newest file was refused, or (without a reason) that it runs.
+    pub(super) fn post_plugin(&self, name: &str, refused: Option<String>) {
+        self.board.update(|status| {
+            let entry = status.plugins.entry(name.to_owned()).or_default();
+            entry.refused = refused;
+        });
+    }
+
+    /// Posts that a plugin's file is gone.
+    pub(super) fn post_removed(&self, name: &str) {
+        self.board.update(|status| {
+            status
+                .plugins
+                .insert(name.to_owned(), PluginStatus::default());
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! `POST /v1/changes`: a request's changes, whole or not at all.
+//!
+//! The answer comes after the commit is durable. A request that can't be decoded to its last line is
+//! refused with that line, and nothing of it reaches the engine.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::{
+    Api,
+    answers::Accepted,
+    blocking,
+    problem::{Kind, Problem},
+};
+use crate::{
+    change::{Idempotency, Receipt, Refused, SourceBatch},
+    decode::{self, BadLine},
+};
+
+/// The source that posted changes come from.
+const SOURCE: &str = "http";
+/// An idempotency key longer than this is refused: it is kept for a day.
+const KEY_BYTES_MAX: usize = 255;
+
+pub(super) async fn post(
+    State(api): State<Api>,
+    request: Request,
+) -> Result<Json<Accepted>, Problem> {
+    let refused = api.refused.clone();
+    let answer = take(api, request).await;
+    if answer.is_err() {
+        refused.fetch_add(1, Ordering::Relaxed);
+    }
+    answer.map(Json)
+}
+
+async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
+    if let Some(reason) = &api.handle.board.load().stopping {
+        return Err(stopping(reason));
+    }
+    // Before the body is read: bodies that wait would be memory without a limit.
+    let permit = api.writers.clone().try_acquire_owned().map_err(|_| {
+        Problem::new(
+            Kind::TooManyWriters,
+            format!(
+                "limits.requests_max = {} requests are being written: try again in a second",
+                api.limits.requests_max
+            ),
+        )
+    })?;
+    let key = idempotency_key(request.headers())?;
+    let body = read_body(&api, request).await?;
+    let (done, receipt) = oneshot::channel();
+    let handle = api.handle.clone();
+    blocking(move || {
+        // Held until the batch is with the engine, whose queue is bounded itself.
+        let _permit = permit;
+        let changes =
+            decode::decode_ndjson(&body, &handle.catalog, &api.limits).map_err(bad_line)?;
+        let batch = SourceBatch {
+            source: Arc::from(SOURCE),
+            changes,
+            bad: Vec::new(),
+            positions: Vec::new(),
+            input_bytes: body.len(),
+            idempotency: key.map(|key| Idempotency {
+                key,
+                body_hash: Sha256::digest(&body).into(),
+            }),
+            done: Some(Box::new(move |result| {
+                // A client that has gone needs no answer.
+                let _ = done.send(result);
+            })),
+        };
+        handle.submit(batch).map_err(refusal)
+    })
+    .await?;
+    let receipt: Receipt = receipt
+        .await
+        .map_err(|_| stopping("the engine has ended"))?
+        .map_err(refusal)?;
+    Ok(Accepted {
+        seq: receipt.seq.0,
+        changes: receipt.changes,
+        repeated: receipt.repeated,
+    })
+}
+
+async fn read_body(api: &Api, mut request: Request) -> Result<Bytes, Problem> {
+    let max = api.limits.request_bytes_max;
+    let too_large = || {
+        Problem::new(
+            Kind::BodyTooLarge,
+            format!(
+                "the body is larger than limits.request_bytes_max = {max} bytes: send it in several requests"
+            ),
+        )
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max as u64) {
+        return Err(too_large());
+    }
+    DefaultBodyLimit::max(max).apply(&mut request);
+    let timeout = Duration::from_millis(api.limits.request_ms_max);
+    let body = tokio::time::timeout(timeout, Bytes::from_request(request, &()))
+        .await
+        .map_err(|_| {
+            Problem::new(
+                Kind::Timeout,
+                format!(
+                    "the body didn't arrive within limits.request_ms_max = {} ms",
+                    api.limits.request_ms_max
+                ),
+            )
+        })?;
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ => Problem::new(Kind::BadRequest, rejection.body_text()),
+    })
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| Problem::new(Kind::BadRequest, format!("Idempotency-Key {what}"));
+    let key = value
+        .to_str()
+        .map_err(|_| wrong("must be printable ASCII"))?
+        .trim();
+    // The header's draft standard makes it a quoted string; many clients send it bare.
+    let key = key
+        .strip_prefix('"')
+        .and_then(|key| key.strip_suffix('"'))
+        .unwrap_or(key);
+    if key.is_empty() {
+        return Err(wrong("is empty"));
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Err(wrong(&format!(
+            "has {} bytes; {KEY_BYTES_MAX} are the most",
+            key.len()
+        )));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+fn bad_line(bad: BadLine) -> Problem {
+    let kind = if bad.reason.malformed {
+        Kind::MalformedChange
+    } else {
+        Kind::RefusedChange
+    };
+    Problem::at_line(kind, bad.line, bad.reason)
+}
+
+fn refusal(refused: Refused) -> Problem {
+    match refused {
+        Refused::Stopped(reason) => stopping(&reason),
+        Refused::KeyReused => Problem::new(Kind::KeyReused, refused.to_string()),
+    }
+}
+
+fn stopping(reason: &str) -> Problem {
+    Problem::new(
+        Kind::Stopping,
+        format!(
+            "the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"
+        ),
+    )
+}

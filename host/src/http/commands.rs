@@ -1,0 +1,114 @@
+//! The rules, and commands to the engine: pause, resume, retry, drop.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
+    http::StatusCode,
+};
+use crossbeam_channel::Sender;
+
+use super::{
+    Api,
+    answers::{Dropped, Retried, RuleNamed, Rules, Selection},
+    blocking,
+    problem::{Kind, Problem},
+    tables::segment,
+};
+use crate::engine::{Control, ControlError};
+
+pub(super) async fn rules(State(api): State<Api>) -> Json<Rules> {
+    Json(Rules::of(&api.handle.board.load()))
+}
+
+pub(super) async fn pause(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<RuleNamed>, Problem> {
+    let rule = segment(path)?;
+    let rule = ask(api, move |reply| Control::Pause { rule, reply }).await?;
+    Ok(Json(RuleNamed { rule }))
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<RuleNamed>, Problem> {
+    let rule = segment(path)?;
+    let rule = ask(api, move |reply| Control::Resume { rule, reply }).await?;
+    Ok(Json(RuleNamed { rule }))
+}
+
+pub(super) async fn retry(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Retried>, Problem> {
+    let Selection { rule, id, .. } = selection(body)?;
+    let (settled, parked) = ask(api, move |reply| Control::RetryDeadLetters {
+        rule,
+        id,
+        reply,
+    })
+    .await?;
+    Ok(Json(Retried { settled, parked }))
+}
+
+pub(super) async fn drop_letters(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Dropped>, Problem> {
+    let Selection { rule, id, all } = selection(body)?;
+    if rule.is_none() && id.is_none() && !all {
+        return Err(Problem::new(
+            Kind::BadRequest,
+            "say which to drop: {\"id\":N}, {\"rule\":\"plugin.rule\"} or {\"all\":true}; dropped changes are gone",
+        ));
+    }
+    let dropped = ask(api, move |reply| Control::DropDeadLetters {
+        rule,
+        id,
+        reply,
+    })
+    .await?;
+    Ok(Json(Dropped { dropped }))
+}
+
+fn selection(body: Result<Bytes, BytesRejection>) -> Result<Selection, Problem> {
+    let body = body.map_err(|rejection| {
+        let kind = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Kind::BodyTooLarge,
+            _ => Kind::BadRequest,
+        };
+        Problem::new(kind, rejection.body_text())
+    })?;
+    if body.is_empty() {
+        return Ok(Selection::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(
+            Kind::BadRequest,
+            format!("the body is no {{\"rule\":..,\"id\":..}}: {error}"),
+        )
+    })
+}
+
+/// Asks the engine, which answers when it is done and durable.
+async fn ask<T: Send + 'static>(
+    api: Api,
+    command: impl FnOnce(Sender<Result<T, ControlError>>) -> Control + Send + 'static,
+) -> Result<T, Problem> {
+    blocking(move || {
+        api.handle.ask(command).map_err(|error| {
+            let kind = match error {
+                ControlError::NoSuchRule(_) | ControlError::NoSuchDeadLetter(_) => Kind::NotFound,
+                ControlError::Ambiguous(..) | ControlError::Conflict(_) => Kind::Conflict,
+                ControlError::Stopped => Kind::Stopping,
+            };
+            Problem::new(kind, error.to_string())
+        })
+    })
+    .await
+}

@@ -1,0 +1,383 @@
+//! Reads over one snapshot of the store, answered as the API does.
+//!
+//! The command line makes the same answers from here where no daemon runs. A page is consistent in
+//! itself; the page that follows is read from a later snapshot, and begins behind the last row.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use rulemill_wire::{Timestamp, key::prefix_end};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    answers::{BadInputInfo, BadInputs, DeadLetterInfo, DeadLetters, Rows, StatusAnswer, TailLine},
+    problem::{Kind, Problem},
+};
+use crate::{
+    catalog::{Catalog, Table},
+    change::Change,
+    engine::{PluginStatus, RuleStatusLine, Status},
+    limits::Limits,
+    render,
+    store::{DeadLetter, Reader, RuleStatus, Store},
+};
+
+/// Which rows of a table.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowsQuery {
+    /// The table; over HTTP it is in the path.
+    #[serde(skip)]
+    pub table: String,
+    /// Only the row with this key.
+    pub key: Option<String>,
+    /// From this key on.
+    pub from: Option<String>,
+    /// Up to this key, itself excluded.
+    pub to: Option<String>,
+    /// Rows at the most.
+    pub limit: Option<u64>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LettersQuery {
+    /// Only those of this rule, as `plugin.rule`, or `rule` alone.
+    pub rule: Option<String>,
+    /// Only this one.
+    pub id: Option<u64>,
+    /// Those behind this number.
+    pub after: Option<u64>,
+    /// At the most.
+    pub limit: Option<u64>,
+}
+
+/// Rows of a page where the request names no limit.
+const DEFAULT_ROWS: u64 = 100;
+
+/// The rows of a table that a query asks for.
+///
+/// # Errors
+/// If there is no such table, a key can't be read, or the store fails.
+pub fn rows(reader: &Reader, limits: &Limits, query: &RowsQuery) -> Result<Rows, Problem> {
+    let catalog = reader.catalog().map_err(Problem::internal)?;
+    let table = table(&catalog, &query.table)?;
+    if !table.mirror && !table.is_derived() {
+        return Err(Problem::new(
+            Kind::Conflict,
+            format!(
+                "table {} keeps no rows: its [[table]] entry has mirror = false",
+                table.name
+            ),
+        ));
+    }
+    let (mut from, to) = range(table, query)?;
+    if let Some(cursor) = &query.cursor {
+        from = read_cursor(table, cursor)?;
+    }
+    let limit = page_limit(query.limit, limits)?;
+    let mut rows = Vec::new();
+    let (mut bytes, mut next) = (0, None);
+    for found in reader
+        .rows(table, &from, to.as_deref(), false)
+        .map_err(Problem::internal)?
+    {
+        let (key, stored) = found.map_err(Problem::internal)?;
+        if rows.len() >= limit || (bytes >= limits.response_bytes_max && !rows.is_empty()) {
+            next = Some(write_cursor(table, &key));
+            break;
+        }
+        let row = json_row(table, &stored.row)?;
+        bytes += row.get().len();
+        rows.push(row);
+    }
+    Ok(Rows {
+        table: table.name.clone(),
+        seq: reader.last_seq().0,
+        columns: table.columns.iter().map(|c| c.name.clone()).collect(),
+        rows,
+        next,
+    })
+}
+
+fn range(table: &Table, query: &RowsQuery) -> Result<(Vec<u8>, Option<Vec<u8>>), Problem> {
+    let key = |name: &str, text: &str| {
+        render::key_from_text(table, text).map_err(|error| {
+            Problem::new(
+                Kind::BadRequest,
+                format!("{name} of table {}: {error}", table.name),
+            )
+        })
+    };
+    match (&query.key, &query.from, &query.to) {
+        (Some(text), None, None) => {
+            let from = key("key", text)?;
+            let to = prefix_end(&from);
+            Ok((from, to))
+        }
+        (Some(_), ..) => Err(Problem::new(
+            Kind::BadRequest,
+            "key stands alone: leave out from and to",
+        )),
+        (None, from, to) => {
+            let from = from.as_deref().map(|text| key("from", text)).transpose()?;
+            let to = to.as_deref().map(|text| key("to", text)).transpose()?;
+            Ok((from.unwrap_or_default(), to))
+        }
+    }
+}
+
+fn page_limit(asked: Option<u64>, limits: &Limits) -> Result<usize, Problem> {
+    match asked.unwrap_or(DEFAULT_ROWS) {
+        0 => Err(Problem::new(Kind::BadRequest, "limit must be at least 1")),
+        asked => Ok(usize::try_from(asked)
+            .unwrap_or(usize::MAX)
+            .min(limits.response_rows_max)),
+    }
+}
+
+/// A cursor is the table's number and generation and the key that the next page begins with.
+fn write_cursor(table: &Table, key: &[u8]) -> String {
+    let mut bytes = table.id.0.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&table.generation.to_be_bytes());
+    bytes.extend_from_slice(key);
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_cursor(table: &Table, cursor: &str) -> Result<Vec<u8>, Problem> {
+    let wrong = || {
+        Problem::new(
+            Kind::BadRequest,
+            format!(
+                "cursor is none of table {}: pass the `next` of the page before, unchanged",
+                table.name
+            ),
+        )
+    };
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
+    let (id, rest) = bytes.split_at_checked(4).ok_or_else(wrong)?;
+    let (generation, key) = rest.split_at_checked(4).ok_or_else(wrong)?;
+    if id != table.id.0.to_be_bytes() || generation != table.generation.to_be_bytes() {
+        return Err(wrong());
+    }
+    Ok(key.to_vec())
+}
+
+/// The changes that are parked for rules.
+///
+/// # Errors
+/// If the store fails.
+pub fn dead_letters(
+    reader: &Reader,
+    limits: &Limits,
+    query: &LettersQuery,
+) -> Result<DeadLetters, Problem> {
+    let catalog = reader.catalog().map_err(Problem::internal)?;
+    let limit = page_limit(query.limit, limits)?;
+    let mut found = Vec::new();
+    for letter in reader.dead_letters().map_err(Problem::internal)? {
+        let letter = letter.map_err(Problem::internal)?;
+        let full_name = format!("{}.{}", letter.plugin, letter.rule);
+        let asked_for = query
+            .rule
+            .as_ref()
+            .is_none_or(|rule| *rule == full_name || *rule == letter.rule)
+            && query.id.is_none_or(|id| id == letter.id)
+            && query.after.is_none_or(|after| letter.id > after);
+        if !asked_for {
+            continue;
+        }
+        if found.len() == limit {
+            let next = found.last().map(|last: &DeadLetterInfo| last.id);
+            return Ok(DeadLetters {
+                dead_letters: found,
+                next,
+            });
+        }
+        found.push(dead_letter(&catalog, full_name, &letter)?);
+    }
+    if let (Some(id), true) = (query.id, found.is_empty()) {
+        return Err(Problem::new(
+            Kind::NotFound,
+            format!("there is no dead letter {id}"),
+        ));
+    }
+    Ok(DeadLetters {
+        dead_letters: found,
+        next: None,
+    })
+}
+
+fn dead_letter(
+    catalog: &Catalog,
+    rule: String,
+    letter: &DeadLetter,
+) -> Result<DeadLetterInfo, Problem> {
+    let table = catalog.table(letter.table);
+    let (before, after) = (letter.before.as_deref(), letter.after.as_deref());
+    Ok(DeadLetterInfo {
+        id: letter.id,
+        rule,
+        error: letter.error.clone(),
+        seq: letter.seq.0,
+        table: table.name.clone(),
+        op: letter.op,
+        key: json_key(table, &letter.key)?,
+        before: before.map(|row| json_row(table, row)).transpose()?,
+        after: after.map(|row| json_row(table, row)).transpose()?,
+        ts: timestamp(letter.time),
+        version: letter.version,
+        parked_at: timestamp(letter.parked_at),
+    })
+}
+
+/// The input of a source that could not be taken.
+///
+/// # Errors
+/// If the store fails.
+pub fn bad_input(
+    reader: &Reader,
+    limits: &Limits,
+    source: &str,
+    query: &LettersQuery,
+) -> Result<BadInputs, Problem> {
+    let limit = page_limit(query.limit, limits)?;
+    let mut found: Vec<BadInputInfo> = Vec::new();
+    let mut next = None;
+    for entry in reader.bad_input(source).map_err(Problem::internal)? {
+        let (id, input) = entry.map_err(Problem::internal)?;
+        if query.after.is_some_and(|after| id <= after) || query.id.is_some_and(|asked| asked != id)
+        {
+            continue;
+        }
+        if found.len() == limit {
+            next = found.last().map(|last| last.id);
+            break;
+        }
+        found.push(BadInputInfo { id, input });
+    }
+    Ok(BadInputs {
+        source: source.to_owned(),
+        dead_letters: found,
+        next,
+    })
+}
+
+/// A committed change as `tail` prints it.
+///
+/// # Errors
+/// If a stored row is damaged.
+pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem> {
+    let table = catalog.table(change.table);
+    let row =
+        |row: &Option<crate::row::Row>| row.as_deref().map(|row| json_row(table, row)).transpose();
+    Ok(TailLine {
+        seq: change.seq.0,
+        table: table.name.clone(),
+        op: change.op,
+        key: json_key(table, &change.key)?,
+        before: row(&change.before)?,
+        after: row(&change.after)?,
+        ts: timestamp(change.time),
+    })
+}
+
+/// The status, with what the store says of itself.
+///
+/// # Errors
+/// If the store fails.
+pub fn status(store: &Store, status: Status, running: bool) -> Result<StatusAnswer, Problem> {
+    Ok(StatusAnswer {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        running,
+        store_bytes: store.file_bytes().map_err(Problem::internal)?,
+        status,
+    })
+}
+
+/// The status as the store alone knows it, where no daemon runs.
+///
+/// # Errors
+/// If the store fails.
+pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
+    let last_seq = reader.last_seq();
+    let mut status = Status {
+        last_seq: last_seq.0,
+        durable_seq: last_seq.0,
+        watermark: (reader.watermark() > 0)
+            .then(|| timestamp(reader.watermark()))
+            .flatten(),
+        ..Status::default()
+    };
+    // Versions come in the order in which they ran, so the last of a plugin stays.
+    for version in reader.plugin_versions().map_err(Problem::internal)? {
+        status.plugins.insert(
+            version.plugin,
+            PluginStatus {
+                hash: Some(hex::encode(version.hash)),
+                version: version.label,
+                refused: None,
+            },
+        );
+    }
+    for record in reader.rules().map_err(Problem::internal)? {
+        let cursor = if record.at_head {
+            last_seq
+        } else {
+            record.cursor
+        };
+        let line = RuleStatusLine {
+            status: match record.status {
+                RuleStatus::Running => "not running".to_owned(),
+                RuleStatus::Paused => "paused".to_owned(),
+                RuleStatus::Halted(reason) => format!("halted: {reason}"),
+                RuleStatus::Unloaded => "unloaded".to_owned(),
+            },
+            cursor: cursor.0,
+            lag_changes: last_seq.0.saturating_sub(cursor.0),
+            changes: record.changes,
+            faults: record.faults,
+            parked: 0,
+            last_error: record.last_error,
+        };
+        status
+            .rules
+            .insert(format!("{}.{}", record.plugin, record.rule), line);
+    }
+    for letter in reader.dead_letters().map_err(Problem::internal)? {
+        let letter = letter.map_err(Problem::internal)?;
+        let name = format!("{}.{}", letter.plugin, letter.rule);
+        status.rules.entry(name).or_default().parked += 1;
+    }
+    Ok(status)
+}
+
+/// The table with this name.
+pub(super) fn table<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Table, Problem> {
+    catalog.by_name(name).map(AsRef::as_ref).ok_or_else(|| {
+        Problem::new(
+            Kind::NotFound,
+            format!("there is no table {name}: `rulemill tables` lists them"),
+        )
+    })
+}
+
+fn json_row(table: &Table, row: &[u8]) -> Result<Box<RawValue>, Problem> {
+    let value = render::row_to_json(table, row).map_err(|error| {
+        Problem::internal(format!("a row of table {} is damaged: {error}", table.name))
+    })?;
+    serde_json::value::to_raw_value(&value).map_err(Problem::internal)
+}
+
+fn json_key(table: &Table, key: &[u8]) -> Result<Box<RawValue>, Problem> {
+    let value = render::key_to_json(table, key).map_err(|error| {
+        Problem::internal(format!("a key of table {} is damaged: {error}", table.name))
+    })?;
+    serde_json::value::to_raw_value(&value).map_err(Problem::internal)
+}
+
+fn timestamp(micros: i64) -> Option<String> {
+    Timestamp::from_micros(micros).map(|at| at.to_string())
+}

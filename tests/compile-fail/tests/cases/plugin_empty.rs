@@ -1,0 +1,22 @@
+#![allow(unused)]
+
+use rulemill_sdk::prelude::*;
+
+#[derive(Row)]
+#[table(source = "orders")]
+struct Order {
+    #[key]
+    id: i64,
+}
+
+#[derive(Row, Default)]
+#[table(derived = "totals")]
+struct Total {
+    #[key]
+    id: i64,
+    orders: i64,
+}
+
+rulemill_sdk::plugin!();
+
+fn main() {}

@@ -1,0 +1,25 @@
+#![allow(unused)]
+
+use rulemill_sdk::prelude::*;
+
+#[derive(Row)]
+#[table(source = "orders")]
+struct Order {
+    #[key]
+    id: i64,
+}
+
+#[derive(Row, Default)]
+#[table(derived = "totals")]
+struct Total {
+    #[key]
+    id: i64,
+    orders: i64,
+}
+
+#[rule]
+fn returns_another_error(change: Change<Order>) -> Result<(), String> {
+    Ok(())
+}
+
+fn main() {}

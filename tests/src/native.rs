@@ -1,0 +1,139 @@
+//! Plugins compiled into this process: the same rules through the same engine, without WebAssembly. Tests
+//! use them to look at the engine alone, the benchmark as its control.
+
+use std::sync::{Arc, Mutex};
+
+use rulemill::rule::{Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess};
+use rulemill_sdk::{
+    runtime::PluginRuntime,
+    state::{self, StateReader},
+    wire::manifest::Manifest,
+};
+
+/// Makes a plugin's runtime.
+pub type Make = fn() -> PluginRuntime;
+
+/// A plugin that runs natively.
+pub struct NativePlugin {
+    make: Make,
+    config: String,
+    manifest: Manifest,
+    hash: PluginHash,
+}
+
+impl NativePlugin {
+    /// The plugin that `make` makes, with this configuration. `label` stands for its code: plugins with
+    /// different labels count as different code.
+    ///
+    /// # Errors
+    /// If it refuses its configuration.
+    pub fn load(make: Make, config: &serde_json::Value, label: &str) -> Result<Arc<Self>, String> {
+        let config = config.to_string();
+        let manifest = Manifest::from_bytes(&make().describe(&config)?)?;
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(label.bytes()) {
+            *to = from;
+        }
+        Ok(Arc::new(Self {
+            make,
+            config,
+            manifest,
+            hash: PluginHash(hash),
+        }))
+    }
+}
+
+impl Plugin for NativePlugin {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn hash(&self) -> PluginHash {
+        self.hash
+    }
+
+    fn code(&self) -> Arc<[u8]> {
+        Arc::from(&self.hash.0[..])
+    }
+
+    fn instantiate(&self) -> Result<Box<dyn Instance>, Fault> {
+        let mut runtime = (self.make)();
+        runtime.describe(&self.config).map_err(Fault::Protocol)?;
+        Ok(Box::new(NativeInstance { runtime }))
+    }
+}
+
+struct NativeInstance {
+    runtime: PluginRuntime,
+}
+
+impl Instance for NativeInstance {
+    fn apply(&mut self, batch: &[u8], state: Arc<dyn StateAccess>) -> Result<Vec<u8>, Fault> {
+        let bridge = Arc::new(Bridge {
+            state,
+            fault: Mutex::default(),
+        });
+        let reader: Arc<dyn StateReader> = bridge.clone();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.runtime.apply(batch, &reader)
+        }));
+        let fault = bridge
+            .fault
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        match result {
+            Ok(effects) => effects.map_err(Fault::Protocol),
+            Err(panic) => Err(Fault::Trap(
+                panic
+                    .downcast_ref::<&str>()
+                    .map(ToString::to_string)
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_default(),
+            )),
+        }
+    }
+}
+
+/// Gives the SDK's reads to the host's state; the first fault ends the call.
+struct Bridge {
+    state: Arc<dyn StateAccess>,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl Bridge {
+    fn fail(&self, fault: Fault) -> ! {
+        let text = fault.to_string();
+        if let Ok(mut slot) = self.fault.lock() {
+            slot.get_or_insert(fault);
+        }
+        // What the host does to a guest whose read it refuses.
+        panic!("{text}");
+    }
+}
+
+impl StateReader for Bridge {
+    fn get(&self, table: u32, key: &[u8], at: u64) -> state::Found {
+        match self.state.get(table, key, at) {
+            Ok(Found { row, until }) => state::Found { row, until },
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    fn scan(&self, table: u32, range: &state::Range, at: u64) -> state::Page {
+        let range = ScanRange {
+            index: range.index,
+            from: range.from.clone(),
+            to: range.to.clone(),
+            descending: range.descending,
+            limit: range.limit,
+        };
+        match self.state.scan(table, &range, at) {
+            Ok(Page { count, rows, next }) => state::Page { count, rows, next },
+            Err(fault) => self.fail(fault),
+        }
+    }
+}

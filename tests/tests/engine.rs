@@ -1,0 +1,470 @@
+//! The engine with rules compiled natively: what comes out of each kind of change, and that batching doesn't show.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use rulemill::{
+    change::{Idempotency, RawOp, Refused},
+    engine::{Backfill, Control, OnError, PluginOptions},
+    store::Store,
+};
+use rulemill_tests::rig::{Options, Rig, TestChange};
+use rulemill_wire::ValueRef;
+
+mod shop {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "orders")]
+    pub struct Order {
+        #[key]
+        pub id: i64,
+        pub user_id: i64,
+        pub amount: i64,
+    }
+
+    #[derive(Row)]
+    #[table(source = "users")]
+    pub struct User {
+        #[key]
+        id: i64,
+        name: String,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "user_totals")]
+    pub struct UserTotal {
+        #[key]
+        user_id: i64,
+        orders: i64,
+        amount: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "named_orders")]
+    pub struct NamedOrder {
+        #[key]
+        id: i64,
+        #[index]
+        user_id: i64,
+        user: String,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "grand_total")]
+    pub struct GrandTotal {
+        #[key]
+        id: i64,
+        users: i64,
+        amount: i64,
+    }
+
+    #[rule]
+    pub fn user_totals(change: Change<Order>, totals: &mut Table<UserTotal>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            if row.amount == 13 {
+                return Err("thirteen".into());
+            }
+            assert_ne!(row.amount, 666, "the number of the beast");
+            let total = totals.entry(row.user_id)?;
+            total.orders += sign;
+            total.amount += row.amount * sign;
+        }
+        Ok(())
+    }
+
+    #[rule]
+    pub fn named_orders(
+        change: Change<Order>,
+        users: &Lookup<User>,
+        named: &mut Table<NamedOrder>,
+    ) -> Outcome {
+        if let Some(order) = &change.before {
+            named.remove(order.id)?;
+        }
+        if let Some(order) = &change.after {
+            let user = users.get(order.user_id)?.map(|user| user.name.clone());
+            named.insert(NamedOrder {
+                id: order.id,
+                user_id: order.user_id,
+                user: user.unwrap_or_else(|| "nobody".into()),
+            });
+        }
+        Ok(())
+    }
+
+    #[rule]
+    pub fn grand_total(change: Change<UserTotal>, grand: &mut Table<GrandTotal>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let total = grand.entry(0)?;
+            total.users += sign;
+            total.amount += row.amount * sign;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(user_totals, named_orders, grand_total);
+}
+
+mod late {
+    use rulemill_sdk::prelude::*;
+
+    use super::shop::Order;
+
+    #[derive(Row, Default)]
+    #[table(derived = "order_count")]
+    pub struct Count {
+        #[key]
+        id: i64,
+        orders: i64,
+        amount: i64,
+    }
+
+    #[rule]
+    pub fn order_count(change: Change<Order>, counts: &mut Table<Count>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let count = counts.entry(0)?;
+            count.orders += sign;
+            count.amount += row.amount * sign;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(order_count);
+}
+
+fn order<'a>(op: RawOp, id: i64, user: i64, amount: i64) -> TestChange<'a> {
+    TestChange {
+        table: "orders",
+        op,
+        row: vec![
+            ("id", ValueRef::I64(id)),
+            ("user_id", ValueRef::I64(user)),
+            ("amount", ValueRef::I64(amount)),
+        ],
+        time: Some(id),
+    }
+}
+
+fn user(id: i64, name: &str) -> TestChange<'_> {
+    TestChange {
+        table: "users",
+        op: RawOp::Upsert,
+        row: vec![("id", ValueRef::I64(id)), ("name", ValueRef::Text(name))],
+        time: Some(id),
+    }
+}
+
+fn store() -> Arc<Store> {
+    Arc::new(Store::in_memory().unwrap())
+}
+
+fn rig(options: &Options) -> Rig {
+    Rig::start(store(), options, &[("shop", shop::plugin, "1")]).unwrap()
+}
+
+#[test]
+fn derived_tables_follow_inserts_updates_and_deletes() {
+    let rig = rig(&Options::default());
+    rig.apply(&[
+        user(1, "Ann"),
+        order(RawOp::Insert, 1, 1, 10),
+        order(RawOp::Insert, 2, 1, 5),
+        order(RawOp::Insert, 3, 2, 7),
+    ])
+    .unwrap();
+    rig.apply(&[
+        order(RawOp::Update, 2, 2, 6),
+        order(RawOp::Delete, 1, 0, 0),
+        order(RawOp::Delete, 99, 0, 0),
+    ])
+    .unwrap();
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=0 amount=0", "user_id=2 orders=2 amount=13"]
+    );
+    assert_eq!(rig.rows("grand_total").unwrap(), ["id=0 users=2 amount=13"]);
+    assert_eq!(
+        rig.rows("named_orders").unwrap(),
+        ["id=2 user_id=2 user=nobody", "id=3 user_id=2 user=nobody"]
+    );
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_lookup_sees_the_table_as_the_change_left_it() {
+    for batch in [1, 2, 100] {
+        let rig = rig(&Options::default());
+        let changes = [
+            order(RawOp::Insert, 1, 1, 10),
+            user(1, "Ann"),
+            order(RawOp::Insert, 2, 1, 10),
+            user(1, "Anna"),
+            order(RawOp::Insert, 3, 1, 10),
+        ];
+        for part in changes.chunks(batch) {
+            rig.apply(part).unwrap();
+        }
+        assert_eq!(
+            rig.rows("named_orders").unwrap(),
+            [
+                "id=1 user_id=1 user=nobody",
+                "id=2 user_id=1 user=Ann",
+                "id=3 user_id=1 user=Anna"
+            ],
+            "in batches of {batch}"
+        );
+        rig.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
+    for amount in [13, 666] {
+        let rig = rig(&Options::default());
+        rig.apply(&[
+            order(RawOp::Insert, 1, 1, 10),
+            order(RawOp::Insert, 2, 1, amount),
+            order(RawOp::Insert, 3, 2, 5),
+            order(RawOp::Update, 2, 1, 14),
+        ])
+        .unwrap();
+        rig.apply(&[order(RawOp::Update, 2, 2, 15)]).unwrap();
+        // The other rule of the plugin handled every change.
+        assert_eq!(rig.rows("named_orders").unwrap().len(), 3);
+        assert_eq!(
+            rig.rows("user_totals").unwrap(),
+            ["user_id=1 orders=1 amount=10", "user_id=2 orders=1 amount=5"]
+        );
+        rig.wait_for(|status| status.rules["shop.user_totals"].parked == 3);
+        let retried = rig
+            .handle
+            .ask(|reply| Control::RetryDeadLetters {
+                rule: Some("user_totals".into()),
+                id: None,
+                reply,
+            })
+            .unwrap();
+        assert_eq!(retried, (0, 3), "the first still faults, so the others wait");
+        let store = rig.stop().unwrap();
+        // A new version without the fault takes them in order.
+        let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
+        let retried = rig
+            .handle
+            .ask(|reply| Control::RetryDeadLetters {
+                rule: None,
+                id: None,
+                reply,
+            })
+            .unwrap();
+        assert_eq!(retried, (3, 0));
+        let store = rig.stop().unwrap();
+        assert_eq!(
+            rulemill_tests::rig::rows(&store, "user_totals").unwrap(),
+            ["user_id=1 orders=1 amount=10", "user_id=2 orders=2 amount=20"]
+        );
+    }
+}
+
+mod fixed {
+    use rulemill_sdk::prelude::*;
+
+    use super::shop::Order;
+
+    #[derive(Row, Default)]
+    #[table(derived = "user_totals")]
+    pub struct UserTotal {
+        #[key]
+        user_id: i64,
+        orders: i64,
+        amount: i64,
+    }
+
+    #[rule]
+    pub fn user_totals(change: Change<Order>, totals: &mut Table<UserTotal>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let total = totals.entry(row.user_id)?;
+            total.orders += sign;
+            total.amount += row.amount * sign;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(user_totals);
+}
+
+fn with_on_error(on_error: OnError) -> Options {
+    let mut options = Options::default();
+    options.plugins.insert(
+        "shop".into(),
+        PluginOptions {
+            on_error,
+            backfill: Backfill::Snapshot,
+        },
+    );
+    options
+}
+
+#[test]
+fn skip_passes_a_fault_over() {
+    let rig = rig(&with_on_error(OnError::Skip));
+    rig.apply(&[
+        order(RawOp::Insert, 1, 1, 10),
+        order(RawOp::Insert, 2, 1, 13),
+        order(RawOp::Insert, 3, 1, 666),
+        order(RawOp::Insert, 4, 1, 1),
+    ])
+    .unwrap();
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=2 amount=11"]);
+    rig.wait_for(|status| status.rules["shop.user_totals"].faults == 2);
+    rig.stop().unwrap();
+}
+
+#[test]
+fn halt_stops_before_the_fault_and_goes_on_from_there() {
+    for amount in [13, 666] {
+        let rig = rig(&with_on_error(OnError::Halt));
+        rig.apply(&[
+            order(RawOp::Insert, 1, 1, 10),
+            order(RawOp::Insert, 2, 1, amount),
+            order(RawOp::Insert, 3, 1, 1),
+        ])
+        .unwrap();
+        rig.apply(&[order(RawOp::Insert, 4, 1, 2)]).unwrap();
+        assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+        assert_eq!(rig.rows("named_orders").unwrap().len(), 4);
+        rig.wait_for(|status| status.rules["shop.user_totals"].status.starts_with("halted"));
+        let store = rig.stop().unwrap();
+        let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
+        rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
+        let store = rig.stop().unwrap();
+        assert_eq!(
+            rulemill_tests::rig::rows(&store, "user_totals").unwrap(),
+            [format!("user_id=1 orders=4 amount={}", 13 + amount)]
+        );
+    }
+}
+
+#[test]
+fn a_paused_rule_catches_up_with_what_it_missed() {
+    let mut options = Options::default();
+    options.limits.batch_changes_max = 3;
+    let rig = rig(&options);
+    rig.apply(&[order(RawOp::Insert, 1, 1, 10)]).unwrap();
+    rig.handle
+        .ask(|reply| Control::Pause {
+            rule: "user_totals".into(),
+            reply,
+        })
+        .unwrap();
+    for id in 2..20 {
+        rig.apply(&[order(RawOp::Insert, id, id % 3, id), order(RawOp::Update, 1, 1, id)])
+            .unwrap();
+    }
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    rig.handle
+        .ask(|reply| Control::Resume {
+            rule: "user_totals".into(),
+            reply,
+        })
+        .unwrap();
+    rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
+    let rows = {
+        let store = rig.stop().unwrap();
+        rulemill_tests::rig::rows(&store, "grand_total").unwrap()
+    };
+    let amount: i64 = (2..20).sum::<i64>() + 19;
+    assert_eq!(rows, [format!("id=0 users=3 amount={amount}")]);
+}
+
+#[test]
+fn a_new_rule_takes_over_the_rows_that_are_there_while_they_change() {
+    let mut options = Options::default();
+    options.limits.batch_changes_max = 4;
+    let rig = rig(&options);
+    for id in 0..100 {
+        rig.apply(&[order(RawOp::Insert, id, 1, 1)]).unwrap();
+    }
+    rig.load("late", late::plugin, "1").unwrap();
+    // Changes land before and behind the key that the backfill has come to.
+    for id in 0..100 {
+        rig.apply(&[
+            order(RawOp::Update, 99 - id, 1, 2),
+            order(RawOp::Insert, 100 + id, 1, 5),
+        ])
+        .unwrap();
+    }
+    rig.wait_for(|status| status.rules["late.order_count"].status == "running");
+    let store = rig.stop().unwrap();
+    assert_eq!(
+        rulemill_tests::rig::rows(&store, "order_count").unwrap(),
+        ["id=0 orders=200 amount=700"]
+    );
+}
+
+#[test]
+fn an_idempotency_key_is_taken_once() {
+    let rig = rig(&Options::default());
+    let request = |body: u8| {
+        Some(Idempotency {
+            key: "k1".into(),
+            body_hash: [body; 32],
+        })
+    };
+    let changes = [order(RawOp::Insert, 1, 1, 10)];
+    let first = rig.apply_request(&changes, request(1)).unwrap().unwrap();
+    let second = rig.apply_request(&changes, request(1)).unwrap().unwrap();
+    assert!(!first.repeated && second.repeated);
+    assert_eq!((first.seq, first.changes), (second.seq, second.changes));
+    let other = rig.apply_request(&changes, request(2)).unwrap();
+    assert!(matches!(other, Err(Refused::KeyReused)));
+    // Also after a restart.
+    let store = rig.stop().unwrap();
+    let rig = Rig::start(store, &Options::default(), &[("shop", shop::plugin, "1")]).unwrap();
+    assert!(rig.apply_request(&changes, request(1)).unwrap().unwrap().repeated);
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_source_that_repeats_itself_counts_once() {
+    let rig = rig(&Options::default());
+    for _ in 0..3 {
+        rig.apply(&[order(RawOp::Insert, 1, 1, 10), order(RawOp::Insert, 1, 1, 10)])
+            .unwrap();
+    }
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    rig.apply(&[order(RawOp::Delete, 1, 1, 10), order(RawOp::Delete, 1, 1, 10)])
+        .unwrap();
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=0 amount=0"]);
+    rig.stop().unwrap();
+}
+
+#[test]
+fn truncate_deletes_every_row() {
+    let rig = rig(&Options::default());
+    rig.apply(&[order(RawOp::Insert, 1, 1, 10), order(RawOp::Insert, 2, 1, 10)])
+        .unwrap();
+    rig.apply(&[
+        order(RawOp::Insert, 3, 1, 10),
+        TestChange {
+            op: RawOp::Truncate,
+            ..order(RawOp::Truncate, 0, 0, 0)
+        },
+        order(RawOp::Insert, 4, 1, 7),
+    ])
+    .unwrap();
+    assert_eq!(rig.rows("orders").unwrap(), ["id=4 user_id=1 amount=7"]);
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=7"]);
+    rig.stop().unwrap();
+}
+
+#[test]
+fn a_plugin_that_does_not_fit_is_refused_and_the_old_one_goes_on() {
+    let rig = rig(&Options::default());
+    let refused = rig.load("thief", fixed::plugin, "1").unwrap_err().to_string();
+    assert!(refused.contains("user_totals") && refused.contains("shop"), "{refused}");
+    rig.apply(&[order(RawOp::Insert, 1, 1, 10)]).unwrap();
+    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    rig.stop().unwrap();
+}
