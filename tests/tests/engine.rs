@@ -382,8 +382,8 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
         .unwrap();
     for id in 2..20 {
         rig.apply(&[
-            order(RawOp::Insert, id, id % 3, id),
-            order(RawOp::Update, 1, 1, id),
+            order(RawOp::Insert, id, id % 3, id + 20),
+            order(RawOp::Update, 1, 1, id + 20),
         ])
         .unwrap();
     }
@@ -402,7 +402,7 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
         let store = rig.stop().unwrap();
         rulemill_tests::rig::rows(&store, "grand_total").unwrap()
     };
-    let amount: i64 = (2..20).sum::<i64>() + 19;
+    let amount: i64 = (22..40).sum::<i64>() + 39;
     assert_eq!(rows, [format!("id=0 users=3 amount={amount}")]);
 }
 

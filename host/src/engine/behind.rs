@@ -120,6 +120,7 @@ impl Engine {
             rule = format!("{}.{}", state.record.plugin, state.record.rule),
             "has taken over the rows that were there"
         );
+        self.finish(WriteSet::default(), 0);
     }
 
     fn catch_up(&mut self, plugin: usize, rule: usize) -> Result<Step, Fatal> {
@@ -189,6 +190,7 @@ impl Engine {
             seq = self.last_seq.0,
             "is at the head"
         );
+        self.finish(WriteSet::default(), 0);
     }
 
     /// Runs one rule over these changes in a batch of its own, and whatever depends on what it derives.

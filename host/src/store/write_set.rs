@@ -117,7 +117,6 @@ pub struct RuleRecord {
 
 /// Whether a rule runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "status", content = "reason")]
 pub enum RuleStatus {
     /// It handles changes.
     Running,
