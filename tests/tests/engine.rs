@@ -1,5 +1,5 @@
 //! The engine with rules compiled natively: what comes out of each kind of change, and that batching doesn't show.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 use std::sync::Arc;
 

@@ -92,7 +92,7 @@ impl Rig {
     }
 
     async fn post(&self, path: &str, body: &str) -> Value {
-        let (status, _, body) = self.send(post(path, body)).await;
+        let (status, _, body) = self.send(post(path, body.to_owned())).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
@@ -325,7 +325,10 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?from=2,0").await), [2, 3]);
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2,1").await), [2]);
     assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2").await), [2]);
-    assert_eq!(ids(rig.get("/v1/tables/lines/rows?key=2,2").await), []);
+    assert_eq!(
+        ids(rig.get("/v1/tables/lines/rows?key=2,2").await),
+        Vec::<i64>::new()
+    );
     let page = rig.get("/v1/tables/lines/rows?limit=1").await;
     let other = format!(
         "/v1/tables/users/rows?cursor={}",

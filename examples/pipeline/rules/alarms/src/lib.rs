@@ -50,7 +50,10 @@ pub fn alarms(
     match &change.after {
         Some(hour) if hour.mean > warmest => {
             if alarms.get(change.key())?.is_none() {
-                notify.send("too-warm", &json!({ "place": hour.place, "mean": hour.mean }))?;
+                notify.send(
+                    "too-warm",
+                    &json!({ "place": hour.place, "mean": hour.mean }),
+                )?;
             }
             alarms.insert(Alarm {
                 place: hour.place.clone(),
@@ -83,10 +86,20 @@ mod tests {
         });
         let (mut table, mut notify) = (Table::in_memory(), Notify::default());
         alarms(Change::insert(hour(8)), &mut table, &settings, &mut notify)?;
-        alarms(Change::update(hour(8), hour(9)), &mut table, &settings, &mut notify)?;
+        alarms(
+            Change::update(hour(8), hour(9)),
+            &mut table,
+            &settings,
+            &mut notify,
+        )?;
         assert_eq!(table.rows()[0].above, Decimal::from(2));
         assert_eq!(notify.sent().len(), 1);
-        alarms(Change::update(hour(9), hour(7)), &mut table, &settings, &mut notify)?;
+        alarms(
+            Change::update(hour(9), hour(7)),
+            &mut table,
+            &settings,
+            &mut notify,
+        )?;
         assert!(table.rows().is_empty());
         Ok(())
     }

@@ -74,13 +74,25 @@ mod tests {
     #[test]
     fn an_hour_has_the_mean_of_its_readings() -> Outcome {
         let mut table = Table::in_memory();
-        hours(Change::insert(temperature("2026-01-05T10:05:00Z", 4)?), &mut table)?;
-        hours(Change::insert(temperature("2026-01-05T10:55:00Z", 7)?), &mut table)?;
+        hours(
+            Change::insert(temperature("2026-01-05T10:05:00Z", 4)?),
+            &mut table,
+        )?;
+        hours(
+            Change::insert(temperature("2026-01-05T10:55:00Z", 7)?),
+            &mut table,
+        )?;
         assert_eq!(table.rows()[0].mean, Decimal::new(55, 1));
         assert_eq!(table.rows()[0].hour, "2026-01-05T10:00:00Z".parse()?);
-        hours(Change::delete(temperature("2026-01-05T10:05:00Z", 4)?), &mut table)?;
+        hours(
+            Change::delete(temperature("2026-01-05T10:05:00Z", 4)?),
+            &mut table,
+        )?;
         assert_eq!(table.rows()[0].mean, Decimal::from(7));
-        hours(Change::delete(temperature("2026-01-05T10:55:00Z", 7)?), &mut table)?;
+        hours(
+            Change::delete(temperature("2026-01-05T10:55:00Z", 7)?),
+            &mut table,
+        )?;
         assert!(table.rows().is_empty());
         Ok(())
     }
