@@ -162,7 +162,7 @@ mod tests {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..60);
         let row = || proptest::option::of(bytes());
         (
-            0..1 << 40u64,
+            0..1u64 << 40,
             0..9u32,
             0..3u8,
             bytes(),
