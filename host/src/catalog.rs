@@ -176,6 +176,11 @@ impl SharedCatalog {
         self.current.load_full()
     }
 
+    /// The version of the catalog as it is now.
+    pub fn version(&self) -> u64 {
+        self.current.load().version
+    }
+
     /// Changes the catalog: `change` gets a copy, which replaces the shared one if it returns `Ok`.
     ///
     /// # Errors
@@ -190,6 +195,21 @@ impl SharedCatalog {
         let result = change(&mut copy)?;
         self.current.store(Arc::new(copy));
         Ok(result)
+    }
+
+    /// Gives a column a type, if it has none: a key column takes that of its first value, since keys of
+    /// several types have no common order.
+    pub fn set_type(&self, table: TableId, column: ColumnId, ty: ColumnType) {
+        let result: Result<(), std::convert::Infallible> = self.update(|catalog| {
+            let mut changed = Table::clone(catalog.table(table));
+            let slot = &mut changed.columns[usize::from(column)].ty;
+            if slot.is_none() {
+                *slot = Some(ty);
+                catalog.put(changed);
+            }
+            Ok(())
+        });
+        let Ok(()) = result;
     }
 
     /// The numbers of these columns of a source table, added to its dictionary where they are new.

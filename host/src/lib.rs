@@ -13,6 +13,7 @@ pub mod change;
 pub mod cli;
 pub mod commit;
 pub mod config;
+pub mod convert;
 pub mod daemon;
 pub mod decode;
 pub mod demo;

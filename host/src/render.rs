@@ -1,10 +1,152 @@
-//! To come.
-use crate::{catalog::Table, row::RowError};
-/// x
-pub fn row_to_json(_t: &Table, _r: &[u8]) -> Result<serde_json::Value, RowError> {
-    Ok(serde_json::Value::Null)
+//! Rows and keys as people and scripts read and write them: JSON, CSV, text.
+//!
+//! | type | JSON |
+//! | --- | --- |
+//! | bool, i64, f64 | as JSON has them; an f64 that is no number as text |
+//! | decimal | text, so that no digit is lost |
+//! | text, uuid, date, timestamp (RFC 3339) | text |
+//! | bytes | base64 |
+//! | json | itself |
+
+use base64::Engine as _;
+use rulemill_wire::{ColumnType, Reader, Value, ValueRef, key};
+
+use crate::{
+    catalog::{Column, Table},
+    row::{self, RowBuilder, RowError},
+};
+
+/// A value as JSON.
+pub fn value_to_json(value: ValueRef<'_>) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        ValueRef::Null => Json::Null,
+        ValueRef::Bool(v) => Json::Bool(v),
+        ValueRef::I64(v) => v.into(),
+        ValueRef::F64(v) => serde_json::Number::from_f64(v)
+            .map_or_else(|| Json::String(float_name(v).to_owned()), Json::Number),
+        ValueRef::Decimal(v) => Json::String(v.to_string()),
+        ValueRef::Text(v) => Json::String(v.to_owned()),
+        ValueRef::Bytes(v) => Json::String(base64::engine::general_purpose::STANDARD.encode(v)),
+        ValueRef::Date(v) => Json::String(v.to_string()),
+        ValueRef::Timestamp(v) => Json::String(v.to_string()),
+        ValueRef::Uuid(v) => Json::String(v.to_string()),
+        // What was stored was JSON; were it not, its text is the best there is to show.
+        ValueRef::Json(v) => serde_json::from_str(v).unwrap_or_else(|_| Json::String(v.to_owned())),
+    }
 }
-/// x
-pub fn value_to_json(_v: rulemill_wire::ValueRef<'_>) -> serde_json::Value {
-    serde_json::Value::Null
+
+fn float_name(value: f64) -> &'static str {
+    if value.is_nan() {
+        "NaN"
+    } else if value > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    }
+}
+
+/// A row as a JSON object, its columns in the dictionary's order.
+///
+/// # Errors
+/// If the row's bytes are damaged.
+pub fn row_to_json(table: &Table, row: &[u8]) -> Result<serde_json::Value, RowError> {
+    let mut object = serde_json::Map::new();
+    let mut values = row::values(row);
+    for column in &table.columns {
+        let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+        object.insert(column.name.clone(), value_to_json(value));
+    }
+    Ok(object.into())
+}
+
+/// A row's columns as CSV fields, in the dictionary's order; null is the empty field.
+///
+/// # Errors
+/// If the row's bytes are damaged.
+pub fn row_to_fields(table: &Table, row: &[u8]) -> Result<Vec<String>, RowError> {
+    let mut values = row::values(row);
+    table
+        .columns
+        .iter()
+        .map(|_| {
+            let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+            Ok(match value_to_json(value) {
+                serde_json::Value::Null => String::new(),
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// A key, given in key form, as JSON: the value, or for a composite key the array of its values.
+///
+/// # Errors
+/// If the bytes are no key of this table.
+pub fn key_to_json(table: &Table, bytes: &[u8]) -> Result<serde_json::Value, RowError> {
+    let mut reader = Reader::new(bytes);
+    let mut values = Vec::with_capacity(table.key.len());
+    for (_, column) in table.key_columns() {
+        let value = key::read(column.ty.unwrap_or(ColumnType::Text), &mut reader)?;
+        values.push(value_to_json(value.as_ref()));
+    }
+    Ok(match values.len() {
+        1 => values.swap_remove(0),
+        _ => values.into(),
+    })
+}
+
+/// The key form of a key that a person wrote: a value; for a composite key its values with commas
+/// between them, or a JSON array. Of a composite key the first columns will do, as a bound of a range.
+///
+/// # Errors
+/// With what was expected.
+pub fn key_from_text(table: &Table, text: &str) -> Result<Vec<u8>, String> {
+    let columns: Vec<&Column> = table.key_columns().map(|(_, column)| column).collect();
+    let parts: Vec<String> = if text.starts_with('[') {
+        serde_json::from_str::<Vec<serde_json::Value>>(text)
+            .map_err(|error| format!("the key {text} is no JSON array: {error}"))?
+            .into_iter()
+            .map(|value| match value {
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            })
+            .collect()
+    } else if columns.len() == 1 {
+        vec![text.to_owned()]
+    } else {
+        text.split(',').map(str::to_owned).collect()
+    };
+    if parts.len() > columns.len() {
+        return Err(format!(
+            "the key {text} has {} values, but the key of table {} is ({})",
+            parts.len(),
+            table.name,
+            columns
+                .iter()
+                .map(|column| column.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ));
+    }
+    let mut out = Vec::new();
+    for (part, column) in parts.iter().zip(columns) {
+        let ty = column.ty.unwrap_or(ColumnType::Text);
+        let value = value_from_text(ty, part).ok_or_else(|| {
+            format!(
+                "the key column {} is {part:?}, which is no {ty}",
+                column.name
+            )
+        })?;
+        key::write(value.as_ref(), &mut out);
+    }
+    Ok(out)
+}
+
+/// A value that a person wrote; `None` if it is none of this type.
+fn value_from_text(ty: ColumnType, text: &str) -> Option<Value> {
+    let mut builder = RowBuilder::default();
+    crate::decode::value_from_text(ty, text, &mut builder)?;
+    builder.get(0).ok().map(ValueRef::to_owned)
 }

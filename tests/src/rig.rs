@@ -13,7 +13,9 @@ use anyhow::{Context, anyhow};
 use rulemill::{
     catalog::Table,
     change::{Idempotency, Key, RawChange, RawOp, Receipt, Refused, SourceBatch},
-    engine::{self, Control, EngineThread, Handle, PluginEvent, PluginOptions, Setup, TableOptions},
+    engine::{
+        self, Control, EngineThread, Handle, PluginEvent, PluginOptions, Setup, TableOptions,
+    },
     limits::Limits,
     row::{self, RowBuilder},
     store::Store,

@@ -88,7 +88,7 @@ mod shop {
                 id: order.id,
                 user_id: order.user_id,
                 user: user.unwrap_or_else(|| "nobody".into()),
-            })?;
+            });
         }
         Ok(())
     }
@@ -181,7 +181,10 @@ fn derived_tables_follow_inserts_updates_and_deletes() {
     .unwrap();
     assert_eq!(
         rig.rows("user_totals").unwrap(),
-        ["user_id=1 orders=0 amount=0", "user_id=2 orders=2 amount=13"]
+        [
+            "user_id=1 orders=0 amount=0",
+            "user_id=2 orders=2 amount=13"
+        ]
     );
     assert_eq!(rig.rows("grand_total").unwrap(), ["id=0 users=2 amount=13"]);
     assert_eq!(
@@ -234,7 +237,10 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
         assert_eq!(rig.rows("named_orders").unwrap().len(), 3);
         assert_eq!(
             rig.rows("user_totals").unwrap(),
-            ["user_id=1 orders=1 amount=10", "user_id=2 orders=1 amount=5"]
+            [
+                "user_id=1 orders=1 amount=10",
+                "user_id=2 orders=1 amount=5"
+            ]
         );
         rig.wait_for(|status| status.rules["shop.user_totals"].parked == 3);
         let retried = rig
@@ -245,7 +251,11 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
                 reply,
             })
             .unwrap();
-        assert_eq!(retried, (0, 3), "the first still faults, so the others wait");
+        assert_eq!(
+            retried,
+            (0, 3),
+            "the first still faults, so the others wait"
+        );
         let store = rig.stop().unwrap();
         // A new version without the fault takes them in order.
         let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
@@ -261,7 +271,10 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
         let store = rig.stop().unwrap();
         assert_eq!(
             rulemill_tests::rig::rows(&store, "user_totals").unwrap(),
-            ["user_id=1 orders=1 amount=10", "user_id=2 orders=2 amount=20"]
+            [
+                "user_id=1 orders=1 amount=10",
+                "user_id=2 orders=2 amount=20"
+            ]
         );
     }
 }
@@ -315,7 +328,10 @@ fn skip_passes_a_fault_over() {
         order(RawOp::Insert, 4, 1, 1),
     ])
     .unwrap();
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=2 amount=11"]);
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=2 amount=11"]
+    );
     rig.wait_for(|status| status.rules["shop.user_totals"].faults == 2);
     rig.stop().unwrap();
 }
@@ -331,9 +347,16 @@ fn halt_stops_before_the_fault_and_goes_on_from_there() {
         ])
         .unwrap();
         rig.apply(&[order(RawOp::Insert, 4, 1, 2)]).unwrap();
-        assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+        assert_eq!(
+            rig.rows("user_totals").unwrap(),
+            ["user_id=1 orders=1 amount=10"]
+        );
         assert_eq!(rig.rows("named_orders").unwrap().len(), 4);
-        rig.wait_for(|status| status.rules["shop.user_totals"].status.starts_with("halted"));
+        rig.wait_for(|status| {
+            status.rules["shop.user_totals"]
+                .status
+                .starts_with("halted")
+        });
         let store = rig.stop().unwrap();
         let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
         rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
@@ -358,10 +381,16 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
         })
         .unwrap();
     for id in 2..20 {
-        rig.apply(&[order(RawOp::Insert, id, id % 3, id), order(RawOp::Update, 1, 1, id)])
-            .unwrap();
+        rig.apply(&[
+            order(RawOp::Insert, id, id % 3, id),
+            order(RawOp::Update, 1, 1, id),
+        ])
+        .unwrap();
     }
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=1 amount=10"]
+    );
     rig.handle
         .ask(|reply| Control::Resume {
             rule: "user_totals".into(),
@@ -421,8 +450,16 @@ fn an_idempotency_key_is_taken_once() {
     // Also after a restart.
     let store = rig.stop().unwrap();
     let rig = Rig::start(store, &Options::default(), &[("shop", shop::plugin, "1")]).unwrap();
-    assert!(rig.apply_request(&changes, request(1)).unwrap().unwrap().repeated);
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    assert!(
+        rig.apply_request(&changes, request(1))
+            .unwrap()
+            .unwrap()
+            .repeated
+    );
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=1 amount=10"]
+    );
     rig.stop().unwrap();
 }
 
@@ -430,21 +467,36 @@ fn an_idempotency_key_is_taken_once() {
 fn a_source_that_repeats_itself_counts_once() {
     let rig = rig(&Options::default());
     for _ in 0..3 {
-        rig.apply(&[order(RawOp::Insert, 1, 1, 10), order(RawOp::Insert, 1, 1, 10)])
-            .unwrap();
-    }
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
-    rig.apply(&[order(RawOp::Delete, 1, 1, 10), order(RawOp::Delete, 1, 1, 10)])
+        rig.apply(&[
+            order(RawOp::Insert, 1, 1, 10),
+            order(RawOp::Insert, 1, 1, 10),
+        ])
         .unwrap();
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=0 amount=0"]);
+    }
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=1 amount=10"]
+    );
+    rig.apply(&[
+        order(RawOp::Delete, 1, 1, 10),
+        order(RawOp::Delete, 1, 1, 10),
+    ])
+    .unwrap();
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=0 amount=0"]
+    );
     rig.stop().unwrap();
 }
 
 #[test]
 fn truncate_deletes_every_row() {
     let rig = rig(&Options::default());
-    rig.apply(&[order(RawOp::Insert, 1, 1, 10), order(RawOp::Insert, 2, 1, 10)])
-        .unwrap();
+    rig.apply(&[
+        order(RawOp::Insert, 1, 1, 10),
+        order(RawOp::Insert, 2, 1, 10),
+    ])
+    .unwrap();
     rig.apply(&[
         order(RawOp::Insert, 3, 1, 10),
         TestChange {
@@ -455,16 +507,28 @@ fn truncate_deletes_every_row() {
     ])
     .unwrap();
     assert_eq!(rig.rows("orders").unwrap(), ["id=4 user_id=1 amount=7"]);
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=7"]);
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=1 amount=7"]
+    );
     rig.stop().unwrap();
 }
 
 #[test]
 fn a_plugin_that_does_not_fit_is_refused_and_the_old_one_goes_on() {
     let rig = rig(&Options::default());
-    let refused = rig.load("thief", fixed::plugin, "1").unwrap_err().to_string();
-    assert!(refused.contains("user_totals") && refused.contains("shop"), "{refused}");
+    let refused = rig
+        .load("thief", fixed::plugin, "1")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("user_totals") && refused.contains("shop"),
+        "{refused}"
+    );
     rig.apply(&[order(RawOp::Insert, 1, 1, 10)]).unwrap();
-    assert_eq!(rig.rows("user_totals").unwrap(), ["user_id=1 orders=1 amount=10"]);
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=1 amount=10"]
+    );
     rig.stop().unwrap();
 }

@@ -165,7 +165,7 @@ impl From<Problem> for Failure {
 
 /// Loads a configuration; what is wrong with it is wrong use.
 pub(super) fn load(config: &ConfigArg) -> Result<Config, Failure> {
-    Config::load(&config.path).map_err(Failure::wrong)
+    Config::load(&config.path).map_err(|error| Failure::wrong(format!("{error:#}")))
 }
 
 fn reader(store: &Store) -> Result<Reader, Failure> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{ConfigArg, Failure, JsonArg, access, output};
 use crate::{
     config::Config,
+    daemon::setup,
     engine::{self, Control, Status},
     http::answers::{TableInfo, Tables},
     plugin_dir::PluginDir,
@@ -80,13 +81,13 @@ fn check(config: &Config) -> anyhow::Result<Report> {
         config.plugin_dir.clone(),
         runtime,
         &limits,
-        config.plugin_configs(),
+        setup::plugin_configs(config),
     );
     let (handle, engine) = engine::start(engine::Setup {
         store: Arc::new(Store::in_memory()?),
         limits,
-        tables: config.table_options(),
-        plugins: config.plugin_options(),
+        tables: setup::table_options(config),
+        plugins: setup::plugin_options(config),
         plugins_now: plugins.scan()?,
         ticks: false,
         clock: Arc::new(|| 0),

@@ -108,16 +108,14 @@ impl Printer {
             self.columns.clone_from(&page.columns);
             self.started = true;
             if self.format == Format::Csv {
-                let line = csv_line(&self.columns)?;
-                self.out.write_all(&line)?;
+                writeln!(self.out, "{}", csv_line(&self.columns))?;
             }
         }
         for row in &page.rows {
             match self.format {
                 Format::Json => writeln!(self.out, "{}", row.get())?,
                 Format::Csv => {
-                    let line = csv_line(&cells(row, &self.columns, "")?)?;
-                    self.out.write_all(&line)?;
+                    writeln!(self.out, "{}", csv_line(&cells(row, &self.columns, "")?))?;
                 }
                 Format::Table => self.table_rows.push(cells(row, &self.columns, "null")?),
             }
@@ -136,14 +134,19 @@ impl Printer {
     }
 }
 
-fn csv_line(fields: &[String]) -> Result<Vec<u8>, Failure> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer
-        .write_record(fields)
-        .map_err(|error| Failure::Failed(error.into()))?;
-    writer
-        .into_inner()
-        .map_err(|error| Failure::Failed(anyhow::anyhow!("{error}")))
+/// A CSV line as RFC 4180 has it, without its end.
+fn csv_line(fields: &[String]) -> String {
+    let quoted: Vec<_> = fields
+        .iter()
+        .map(|field| {
+            if field.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.clone()
+            }
+        })
+        .collect();
+    quoted.join(",")
 }
 
 /// A row's values as text, in the columns' order.
@@ -154,9 +157,7 @@ fn cells(row: &RawValue, columns: &[String], null: &str) -> Result<Vec<String>, 
         .iter()
         .map(|column| match values.get(column).map(|value| value.get()) {
             None | Some("null") => null.to_owned(),
-            Some(text) => {
-                serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned())
-            }
+            Some(text) => serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_owned()),
         })
         .collect())
 }
@@ -171,6 +172,6 @@ mod tests {
         let columns = ["a", "b", "c", "d"].map(str::to_owned);
         let cells = cells(&row, &columns, "").unwrap();
         assert_eq!(cells, ["1.10", "x, \"y\"", "", ""]);
-        assert_eq!(csv_line(&cells).unwrap(), b"1.10,\"x, \"\"y\"\"\",,\n");
+        assert_eq!(csv_line(&cells), "1.10,\"x, \"\"y\"\"\",,");
     }
 }

@@ -94,7 +94,15 @@ pub(super) fn print(rules: &Rules) -> Result<(), Failure> {
         .collect();
     output::table(
         &[
-            "RULE", "PLUGIN", "STATUS", "CURSOR", "LAG", "CHANGES", "FAULTS", "PARKED", "LAST ERROR",
+            "RULE",
+            "PLUGIN",
+            "STATUS",
+            "CURSOR",
+            "LAG",
+            "CHANGES",
+            "FAULTS",
+            "PARKED",
+            "LAST ERROR",
         ],
         rows,
         "no rules: put a plugin into the plugin directory",

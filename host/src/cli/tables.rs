@@ -23,13 +23,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 .columns
                 .iter()
                 .map(|column| match &column.ty {
-                    Some(ty) => format!("{} {ty}{}", column.name, if column.nullable { "?" } else { "" }),
+                    Some(ty) => format!(
+                        "{} {ty}{}",
+                        column.name,
+                        if column.nullable { "?" } else { "" }
+                    ),
                     None => column.name.clone(),
                 })
                 .collect();
             vec![
                 table.name,
-                table.plugin.map_or(table.kind, |plugin| format!("derived by {plugin}")),
+                table
+                    .plugin
+                    .map_or(table.kind, |plugin| format!("derived by {plugin}")),
                 table.key.join(", "),
                 output::short(&columns.join(", "), 100),
             ]

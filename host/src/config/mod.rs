@@ -8,13 +8,22 @@ mod error;
 mod load;
 mod raw;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use rulemill_wire::ColumnType;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::Error;
-use crate::limits::Limits;
+use crate::{
+    engine::{PluginOptions, TableOptions},
+    limits::Limits,
+};
+
+pub use crate::engine::{Backfill, OnError};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,32 +153,6 @@ pub struct Plugin {
     pub config: serde_json::Value,
 }
 
-/// What happens when a rule fails at a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnError {
-    /// The change is parked for the rule.
-    #[default]
-    Park,
-    /// The change is passed over for the rule.
-    Skip,
-    /// The rule stops.
-    Halt,
-}
-
-/// What a rule that is new here sees of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backfill {
-    /// The mirror's rows as of now.
-    #[default]
-    Snapshot,
-    /// The changes that the log still holds.
-    Log,
-    /// Nothing.
-    None,
-}
-
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -188,4 +171,50 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Config {
+    /// What the engine is told of tables.
+    pub fn table_options(&self) -> Vec<TableOptions> {
+        self.tables
+            .iter()
+            .map(|table| TableOptions {
+                name: table.name.clone(),
+                key: table.key.clone().unwrap_or_default(),
+                mirror: table.mirror,
+                columns: table
+                    .columns
+                    .iter()
+                    .map(|(name, spec)| (name.clone(), spec.ty, spec.nullable))
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// What the engine is told of plugins.
+    pub fn plugin_options(&self) -> HashMap<String, PluginOptions> {
+        self.plugins
+            .iter()
+            .map(|(name, plugin)| {
+                let options = PluginOptions {
+                    on_error: plugin.on_error,
+                    backfill: plugin.backfill,
+                };
+                (name.clone(), options)
+            })
+            .collect()
+    }
+
+    /// The plugins' own configurations.
+    pub fn plugin_configs(&self) -> HashMap<String, serde_json::Value> {
+        self.plugins
+            .iter()
+            .map(|(name, plugin)| (name.clone(), plugin.config.clone()))
+            .collect()
+    }
+
+    /// Where HTTP is served, if it is.
+    pub fn http_listen(&self) -> Option<SocketAddr> {
+        self.http.enabled.then_some(self.http.listen)
+    }
 }

@@ -13,7 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::announce::{Announced, Announcement};
+use super::{
+    announce::{Announced, Announcement},
+    setup,
+};
 use crate::{
     change::SourceBatch,
     config::Config,
@@ -74,8 +77,8 @@ impl Host {
         let (handle, engine) = engine::start(engine::Setup {
             store: Arc::new(store),
             limits: limits.clone(),
-            tables: config.table_options(),
-            plugins: config.plugin_options(),
+            tables: setup::table_options(&config),
+            plugins: setup::plugin_options(&config),
             plugins_now,
             ticks: !options.once,
             clock: Arc::new(now_micros),
@@ -84,16 +87,12 @@ impl Host {
         let (closing, is_closing) = watch::channel(false);
         let mut server = None;
         let mut address = None;
-        if let (Some(listen), false) = (config.http_listen(), options.once) {
+        if config.http.enabled && !options.once {
             let api = Api::new(handle.clone(), limits.clone(), is_closing.clone());
             let runtime = tokio::runtime::Handle::current();
-            let listener = runtime.block_on(http::listen(listen))?;
+            let listener = runtime.block_on(http::listen(config.http.listen))?;
             address = Some(listener.local_addr()?);
-            server = Some(runtime.spawn(http::serve(
-                listener,
-                api.router(),
-                closed(is_closing),
-            )));
+            server = Some(runtime.spawn(http::serve(listener, api.router(), closed(is_closing))));
         }
         let announced = Announcement {
             pid: std::process::id(),
@@ -298,7 +297,7 @@ fn load_plugins(
         config.plugin_dir.clone(),
         Arc::new(runtime),
         limits,
-        config.plugin_configs(),
+        setup::plugin_configs(config),
     );
     let now = plugins.scan().unwrap_or_else(|error| {
         // It may come later; what its plugins wrote stays.

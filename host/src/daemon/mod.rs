@@ -11,6 +11,7 @@
 pub mod announce;
 mod host;
 mod logging;
+pub mod setup;
 mod signals;
 
 pub use host::{End, Host, Options};

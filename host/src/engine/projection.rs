@@ -5,12 +5,13 @@
 //! Inwards every byte is checked: a guest's effects are not trusted.
 
 use rulemill_wire::{
-    ColumnType, DecodeError, Json, Reader, Timestamp, Value, ValueRef, key,
+    ColumnType, DecodeError, Reader, ValueRef, key,
     manifest::{self, WHOLE_ROW},
 };
 
 use crate::{
     catalog::Table,
+    convert::convert,
     render,
     row::{ColumnId, RowBuilder, RowError},
 };
@@ -211,49 +212,6 @@ fn skip_tagged(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         ValueRef::skip_payload(ty, reader)?;
     }
     Ok(())
-}
-
-/// The value as another type, where nothing is lost or guessed.
-pub(super) fn convert(value: ValueRef<'_>, ty: ColumnType) -> Option<Value> {
-    use rust_decimal::prelude::{FromPrimitive, ToPrimitive};
-    Some(match (value, ty) {
-        (ValueRef::I64(v), ColumnType::Decimal) => Value::Decimal(v.into()),
-        (ValueRef::I64(v), ColumnType::F64) if v.unsigned_abs() <= 1 << 53 => Value::F64(v as f64),
-        (ValueRef::Decimal(v), ColumnType::I64) if v.fract().is_zero() => Value::I64(v.to_i64()?),
-        (ValueRef::Decimal(v), ColumnType::F64) => Value::F64(v.to_f64()?),
-        (ValueRef::F64(v), ColumnType::Decimal) => {
-            Value::Decimal(rust_decimal::Decimal::from_f64(v)?)
-        }
-        (ValueRef::Text(v), ColumnType::I64) => Value::I64(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::F64) => Value::F64(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Decimal) => {
-            Value::Decimal(rust_decimal::Decimal::from_str_exact(v.trim()).ok()?)
-        }
-        (ValueRef::Text(v), ColumnType::Bool) => Value::Bool(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Date) => Value::Date(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Timestamp) => Value::Timestamp(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Uuid) => Value::Uuid(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Bytes) => {
-            use base64::Engine as _;
-            Value::Bytes(base64::engine::general_purpose::STANDARD.decode(v).ok()?)
-        }
-        (ValueRef::Json(v), ColumnType::Text) => Value::Text(v.into()),
-        (ValueRef::Date(v), ColumnType::Text) => Value::Text(v.to_string()),
-        (ValueRef::Timestamp(v), ColumnType::Text) => Value::Text(v.to_string()),
-        (ValueRef::Date(v), ColumnType::Timestamp) => Value::Timestamp(Timestamp::from_micros(
-            i64::from(v.days()) * 86_400_000_000,
-        )?),
-        (value, ColumnType::Text) if value.column_type().is_some() => {
-            Value::Text(match render::value_to_json(value) {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            })
-        }
-        (value, ColumnType::Json) if value.column_type().is_some() => {
-            Value::Json(Json::from_text(render::value_to_json(value).to_string()))
-        }
-        _ => return None,
-    })
 }
 
 /// Appends the key of the row in `builder`, in key form.

@@ -132,7 +132,7 @@ pub struct DeadLetterInfo {
     pub table: String,
     /// What happened.
     pub op: Op,
-    /// The row's key, as a JSON object.
+    /// The row's key: its value, or the array of a composite key's values.
     pub key: Box<RawValue>,
     /// The row before.
     pub before: Option<Box<RawValue>>,
@@ -221,7 +221,7 @@ pub struct TailLine {
     pub table: String,
     /// What happened.
     pub op: Op,
-    /// The row's key, as a JSON object.
+    /// The row's key: its value, or the array of a composite key's values.
     pub key: Box<RawValue>,
     /// The row before.
     pub before: Option<Box<RawValue>>,
@@ -234,10 +234,7 @@ pub struct TailLine {
 impl Tables {
     /// The tables of a catalog.
     pub fn of(catalog: &Catalog) -> Self {
-        let mut tables: Vec<_> = catalog
-            .tables()
-            .map(|table| TableInfo::of(table))
-            .collect();
+        let mut tables: Vec<_> = catalog.tables().map(|table| TableInfo::of(table)).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         Self { tables }
     }

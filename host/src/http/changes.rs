@@ -24,8 +24,8 @@ use super::{
     problem::{Kind, Problem},
 };
 use crate::{
-    change::{Idempotency, RawChange, Receipt, Refused, SourceBatch},
-    decode,
+    change::{Idempotency, Receipt, Refused, SourceBatch},
+    decode::{self, BadLine},
 };
 
 /// The source that posted changes come from.
@@ -66,7 +66,8 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
     blocking(move || {
         // Held until the batch is with the engine, whose queue is bounded itself.
         let _permit = permit;
-        let changes = decode_body(&api, &body)?;
+        let changes =
+            decode::decode_ndjson(&body, &handle.catalog, &api.limits).map_err(bad_line)?;
         let batch = SourceBatch {
             source: Arc::from(SOURCE),
             changes,
@@ -101,7 +102,9 @@ async fn read_body(api: &Api, mut request: Request) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Kind::BodyTooLarge,
-            format!("the body is larger than limits.request_bytes_max = {max} bytes: send it in several requests"),
+            format!(
+                "the body is larger than limits.request_bytes_max = {max} bytes: send it in several requests"
+            ),
         )
     };
     let announced = request
@@ -156,6 +159,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
+fn bad_line(bad: BadLine) -> Problem {
+    let kind = if bad.reason.malformed {
+        Kind::MalformedChange
+    } else {
+        Kind::RefusedChange
+    };
+    Problem::at_line(kind, bad.line, bad.reason)
+}
+
 fn refusal(refused: Refused) -> Problem {
     match refused {
         Refused::Stopped(reason) => stopping(&reason),
@@ -166,10 +178,8 @@ fn refusal(refused: Refused) -> Problem {
 fn stopping(reason: &str) -> Problem {
     Problem::new(
         Kind::Stopping,
-        format!("the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"),
+        format!(
+            "the host is stopping ({reason}): send it again once the host is back; with an Idempotency-Key that is safe"
+        ),
     )
-}
-
-fn decode_body(_api: &Api, _body: &[u8]) -> Result<Vec<RawChange>, Problem> {
-    todo!()
 }

@@ -47,8 +47,12 @@ pub(super) async fn retry(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Retried>, Problem> {
     let Selection { rule, id, .. } = selection(body)?;
-    let (settled, parked) =
-        ask(api, move |reply| Control::RetryDeadLetters { rule, id, reply }).await?;
+    let (settled, parked) = ask(api, move |reply| Control::RetryDeadLetters {
+        rule,
+        id,
+        reply,
+    })
+    .await?;
     Ok(Json(Retried { settled, parked }))
 }
 
@@ -63,7 +67,12 @@ pub(super) async fn drop_letters(
             "say which to drop: {\"id\":N}, {\"rule\":\"plugin.rule\"} or {\"all\":true}; dropped changes are gone",
         ));
     }
-    let dropped = ask(api, move |reply| Control::DropDeadLetters { rule, id, reply }).await?;
+    let dropped = ask(api, move |reply| Control::DropDeadLetters {
+        rule,
+        id,
+        reply,
+    })
+    .await?;
     Ok(Json(Dropped { dropped }))
 }
 

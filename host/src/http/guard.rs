@@ -49,7 +49,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(Kind::NotFound, format!("there is nothing at {}", uri.path()))
+    Problem::new(
+        Kind::NotFound,
+        format!("there is nothing at {}", uri.path()),
+    )
 }
 
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
@@ -74,7 +77,12 @@ mod tests {
             assert_eq!(check(header::HOST, host), None, "{host}");
             assert_eq!(check(header::ORIGIN, &format!("http://{host}")), None);
         }
-        for host in ["evil.example:7700", "127.0.0.1.evil.example", "10.0.0.1", "[::2]"] {
+        for host in [
+            "evil.example:7700",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]",
+        ] {
             assert_eq!(check(header::HOST, host), Some("Host"), "{host}");
             assert_eq!(
                 check(header::ORIGIN, &format!("http://{host}")),

@@ -13,14 +13,18 @@ use crate::engine::Status;
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let store = api.handle.store.clone();
-    let store_bytes = super::blocking(move || store.file_bytes().map_err(Problem::internal)).await?;
+    let store_bytes =
+        super::blocking(move || store.file_bytes().map_err(Problem::internal)).await?;
     let text = render(
         &api.handle.board.load(),
         store_bytes,
         api.refused.load(Ordering::Relaxed),
     );
     Ok((
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
         text,
     )
         .into_response())
@@ -28,7 +32,11 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
 
 fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
     let mut page = Page::default();
-    page.family("changes_total", "counter", "Source changes handled since the start");
+    page.family(
+        "changes_total",
+        "counter",
+        "Source changes handled since the start",
+    );
     page.value("changes_total", &[], status.changes);
     page.family("commits_total", "counter", "Commits since the start");
     page.value("commits_total", &[], status.commits);
@@ -36,29 +44,70 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
     page.value("seq", &[], status.last_seq);
     page.family("durable_seq", "gauge", "The last seq on disk");
     page.value("durable_seq", &[], status.durable_seq);
-    page.family("ready", "gauge", "Whether sources and plugins have been started");
+    page.family(
+        "ready",
+        "gauge",
+        "Whether sources and plugins have been started",
+    );
     page.value("ready", &[], u64::from(status.ready));
     page.family("store_bytes", "gauge", "Bytes of the store's file");
     page.value("store_bytes", &[], store_bytes);
-    page.family("http_refused_total", "counter", "Posted requests that were refused since the start");
+    page.family(
+        "http_refused_total",
+        "counter",
+        "Posted requests that were refused since the start",
+    );
     page.value("http_refused_total", &[], refused);
 
-    page.family("source_changes_total", "counter", "Changes that a source handed over since the start");
+    page.family(
+        "source_changes_total",
+        "counter",
+        "Changes that a source handed over since the start",
+    );
     for (name, source) in &status.sources {
         page.value("source_changes_total", &[("source", name)], source.changes);
     }
-    page.family("source_bad_total", "counter", "Inputs of a source that could not be taken, since the start");
+    page.family(
+        "source_bad_total",
+        "counter",
+        "Inputs of a source that could not be taken, since the start",
+    );
     for (name, source) in &status.sources {
         page.value("source_bad_total", &[("source", name)], source.bad);
     }
 
     type Column = fn(&crate::engine::RuleStatusLine) -> u64;
     let columns: [(&str, &str, &str, Column); 5] = [
-        ("rule_cursor", "gauge", "The seq up to which a rule has processed its input", |r| r.cursor),
-        ("rule_lag_changes", "gauge", "Changes between a rule's cursor and the last seq", |r| r.lag_changes),
-        ("rule_changes_total", "counter", "Changes that a rule has handled, ever", |r| r.changes),
-        ("rule_faults_total", "counter", "Faults of a rule, ever", |r| r.faults),
-        ("rule_parked", "gauge", "Changes parked for a rule now", |r| r.parked),
+        (
+            "rule_cursor",
+            "gauge",
+            "The seq up to which a rule has processed its input",
+            |r| r.cursor,
+        ),
+        (
+            "rule_lag_changes",
+            "gauge",
+            "Changes between a rule's cursor and the last seq",
+            |r| r.lag_changes,
+        ),
+        (
+            "rule_changes_total",
+            "counter",
+            "Changes that a rule has handled, ever",
+            |r| r.changes,
+        ),
+        (
+            "rule_faults_total",
+            "counter",
+            "Faults of a rule, ever",
+            |r| r.faults,
+        ),
+        (
+            "rule_parked",
+            "gauge",
+            "Changes parked for a rule now",
+            |r| r.parked,
+        ),
     ];
     for (name, kind, help, column) in columns {
         page.family(name, kind, help);
@@ -71,9 +120,17 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
         let running = matches!(line.status.as_str(), "running" | "catching up");
         page.value("rule_running", &[("rule", rule)], u64::from(running));
     }
-    page.family("plugin_refused", "gauge", "Whether a plugin's newest file was refused");
+    page.family(
+        "plugin_refused",
+        "gauge",
+        "Whether a plugin's newest file was refused",
+    );
     for (plugin, state) in &status.plugins {
-        page.value("plugin_refused", &[("plugin", plugin)], u64::from(state.refused.is_some()));
+        page.value(
+            "plugin_refused",
+            &[("plugin", plugin)],
+            u64::from(state.refused.is_some()),
+        );
     }
     page.text
 }
@@ -93,7 +150,10 @@ impl Page {
     fn value(&mut self, name: &str, labels: &[(&str, &String)], value: u64) {
         let _ = write!(self.text, "rulemill_{name}");
         for (label, text) in labels {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             let _ = write!(self.text, "{{{label}=\"{text}\"}}");
         }
         let _ = writeln!(self.text, " {value}");
@@ -110,11 +170,14 @@ mod tests {
             last_seq: 7,
             ..Status::default()
         };
-        status.rules.insert("a.\"b\"".into(), crate::engine::RuleStatusLine {
-            status: "running".into(),
-            lag_changes: 3,
-            ..Default::default()
-        });
+        status.rules.insert(
+            "a.\"b\"".into(),
+            crate::engine::RuleStatusLine {
+                status: "running".into(),
+                lag_changes: 3,
+                ..Default::default()
+            },
+        );
         let text = render(&status, 4096, 1);
         for line in [
             "# TYPE rulemill_seq gauge",

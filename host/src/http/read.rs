@@ -9,9 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    answers::{
-        BadInputInfo, BadInputs, DeadLetterInfo, DeadLetters, Rows, StatusAnswer, TailLine,
-    },
+    answers::{BadInputInfo, BadInputs, DeadLetterInfo, DeadLetters, Rows, StatusAnswer, TailLine},
     problem::{Kind, Problem},
 };
 use crate::{
@@ -158,9 +156,7 @@ fn read_cursor(table: &Table, cursor: &str) -> Result<Vec<u8>, Problem> {
             ),
         )
     };
-    let bytes = BASE64_URL_SAFE_NO_PAD
-        .decode(cursor)
-        .map_err(|_| wrong())?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
     let (id, rest) = bytes.split_at_checked(4).ok_or_else(wrong)?;
     let (generation, key) = rest.split_at_checked(4).ok_or_else(wrong)?;
     if id != table.id.0.to_be_bytes() || generation != table.generation.to_be_bytes() {
@@ -275,11 +271,8 @@ pub fn bad_input(
 /// If a stored row is damaged.
 pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem> {
     let table = catalog.table(change.table);
-    let row = |row: &Option<crate::row::Row>| {
-        row.as_deref()
-            .map(|row| json_row(table, row))
-            .transpose()
-    };
+    let row =
+        |row: &Option<crate::row::Row>| row.as_deref().map(|row| json_row(table, row)).transpose();
     Ok(TailLine {
         seq: change.seq.0,
         table: table.name.clone(),

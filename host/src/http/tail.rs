@@ -18,11 +18,7 @@ use super::{
     problem::{Kind, Problem},
     read, tables,
 };
-use crate::{
-    catalog::TableId,
-    change::Seq,
-    store::Reader,
-};
+use crate::{catalog::TableId, change::Seq, store::Reader};
 
 /// Lines go out in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -44,7 +40,10 @@ pub(super) async fn tail(
     let permit = api.tails.clone().try_acquire_owned().map_err(|_| {
         Problem::new(
             Kind::TooManyWriters,
-            format!("limits.requests_max = {} streams are open", api.limits.requests_max),
+            format!(
+                "limits.requests_max = {} streams are open",
+                api.limits.requests_max
+            ),
         )
     })?;
     let table = match &query.table {
@@ -78,7 +77,9 @@ fn begin(reader: &Reader, since: Option<u64>) -> Result<Seq, Problem> {
     match first {
         Some(first) if since.0 != 0 && since.next() < first => Err(Problem::new(
             Kind::Conflict,
-            format!("the log begins with seq {first}: what came between {since} and that is no longer kept"),
+            format!(
+                "the log begins with seq {first}: what came between {since} and that is no longer kept"
+            ),
         )),
         _ => Ok(since.min(last)),
     }
@@ -106,7 +107,9 @@ async fn follow(
             Ok(None) => return,
             Err(problem) => {
                 // The stream breaks off, which the client sees as an error.
-                let _ = chunks.send(Err(std::io::Error::other(problem.detail))).await;
+                let _ = chunks
+                    .send(Err(std::io::Error::other(problem.detail)))
+                    .await;
                 return;
             }
         }
@@ -133,9 +136,13 @@ fn send(
     }
     let catalog = reader.catalog().map_err(Problem::internal)?;
     let mut lines = Vec::new();
+    // The log's pieces are write sets: the first may begin before what was asked for. Behind it lower seqs
+    // are changes that a rule made late, which are as new as the others.
+    let mut begun = false;
     for change in reader.log(sent.next()).map_err(Problem::internal)? {
         let change = change.map_err(Problem::internal)?;
-        if table.is_some_and(|table| table != change.table) {
+        begun |= change.seq > sent;
+        if !begun || table.is_some_and(|table| table != change.table) {
             continue;
         }
         let line = read::tail_line(&catalog, &change)?;

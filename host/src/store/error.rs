@@ -43,13 +43,13 @@ pub enum Error {
 
 impl Error {
     /// Why the file at `path` in the data directory `dir` couldn't be opened.
-    pub(super) fn opening(error: redb::DatabaseError, dir: &Path, path: PathBuf) -> Self {
+    pub(super) fn opening(error: redb::DatabaseError, dir: &Path, path: &Path) -> Self {
         match error {
             redb::DatabaseError::DatabaseAlreadyOpen => Self::Locked(dir.to_owned()),
             redb::DatabaseError::Storage(redb::StorageError::Io(error))
                 if error.kind() == io::ErrorKind::InvalidData =>
             {
-                Self::NotAStore(path)
+                Self::NotAStore(path.to_owned())
             }
             error => error.into(),
         }

@@ -19,7 +19,7 @@ mod tables;
 mod write_set;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -40,12 +40,12 @@ use tables::{FORMAT, meta};
 
 /// The database's file in the data directory.
 const FILE: &str = "store.redb";
-/// Its name until it can be opened: redb can't tell a file that it had only begun to make from one that isn't its own.
-const UNFINISHED: &str = "store.redb.new";
 
 /// The open store.
 pub struct Store {
     database: Database,
+    /// Its file; none if it isn't in one.
+    file: Option<PathBuf>,
     /// The catalog as last stored: commits need it for indexes.
     catalog: Mutex<Arc<Catalog>>,
 }
@@ -59,34 +59,30 @@ impl Store {
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)
             .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
-        let open = |name: &str| {
-            let path = dir.join(name);
-            Database::builder()
+        let file = dir.join(FILE);
+        let open = |path: &Path| -> Result<Self, Error> {
+            let database = Database::builder()
                 .set_cache_size(limits.store_cache_bytes)
-                .create(&path)
-                .map_err(|error| Error::opening(error, dir, path))
+                .create(path)
+                .map_err(|error| Error::opening(error, dir, path))?;
+            Self::prepare(database, Some(file.clone()))
         };
         if Self::exists(dir) {
-            return Self::prepare(open(FILE)?);
+            return open(&file);
         }
-        let database = match open(UNFINISHED) {
-            // A start that was killed while it made the file; nobody has its lock.
-            Err(Error::NotAStore(path)) => {
-                std::fs::remove_file(path).map_err(Error::io)?;
-                open(UNFINISHED)?
-            }
-            opened => opened?,
-        };
-        let store = Self::prepare(database)?;
-        // Whoever holds the lock on the unfinished file may rename it, so nobody replaces a store.
-        if Self::exists(dir) {
-            return Err(Error::Locked(dir.to_owned()));
+        // redb can't open a file that it had only begun to make: it gets its name when it is whole.
+        let unfinished = tempfile::Builder::new()
+            .prefix("store.redb.")
+            .tempfile_in(dir)
+            .map_err(Error::io)?
+            .into_temp_path();
+        let store = open(&unfinished)?;
+        match unfinished.persist_noclobber(&file) {
+            Ok(()) => sync_dir(dir)?,
+            // Another process was quicker.
+            Err(_) if Self::exists(dir) => return open(&file),
+            Err(error) => return Err(Error::io(error.error)),
         }
-        std::fs::rename(dir.join(UNFINISHED), dir.join(FILE)).map_err(Error::io)?;
-        #[cfg(unix)]
-        std::fs::File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io)?;
         Ok(store)
     }
 
@@ -95,13 +91,23 @@ impl Store {
         dir.join(FILE).is_file()
     }
 
+    /// The size of the store's file; 0 if it isn't in one.
+    ///
+    /// # Errors
+    /// If the file can't be looked at.
+    pub fn file_bytes(&self) -> std::io::Result<u64> {
+        self.file
+            .as_ref()
+            .map_or(Ok(0), |file| Ok(file.metadata()?.len()))
+    }
+
     /// A store in memory, for tests and trials.
     ///
     /// # Errors
     /// If the database fails.
     pub fn in_memory() -> Result<Self, Error> {
         let backend = redb::backends::InMemoryBackend::new();
-        Self::prepare(Database::builder().create_with_backend(backend)?)
+        Self::prepare(Database::builder().create_with_backend(backend)?, None)
     }
 
     /// A store on other storage than a file, for tests of what happens when that fails.
@@ -112,29 +118,27 @@ impl Store {
         let database = Database::builder()
             .set_cache_size(limits.store_cache_bytes)
             .create_with_backend(backend::Adapter(backend))?;
-        Self::prepare(database)
+        Self::prepare(database, None)
     }
 
-    fn prepare(database: Database) -> Result<Self, Error> {
+    fn prepare(database: Database, file: Option<PathBuf>) -> Result<Self, Error> {
         let transaction = database.begin_read()?;
-        let (found, catalog) = match transaction.open_table(tables::META) {
-            Ok(meta_table) => (
-                commit::get_number(&meta_table, meta::FORMAT)?,
-                // A newer format may have another catalog.
-                match commit::get_number(&meta_table, meta::FORMAT)? {
-                    FORMAT => reader::read_catalog(&meta_table)?,
-                    _ => Catalog::default(),
-                },
-            ),
-            Err(redb::TableError::TableDoesNotExist(_)) => (0, Catalog::default()),
+        let mut catalog = Catalog::default();
+        let found = match transaction.open_table(tables::META) {
+            Ok(meta_table) => {
+                let found = commit::get_number(&meta_table, meta::FORMAT)?;
+                if found > FORMAT {
+                    return Err(Error::NewerFormat {
+                        found,
+                        known: FORMAT,
+                    });
+                }
+                catalog = reader::read_catalog(&meta_table)?;
+                found
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => 0,
             Err(error) => return Err(error.into()),
         };
-        if found > FORMAT {
-            return Err(Error::NewerFormat {
-                found,
-                known: FORMAT,
-            });
-        }
         if found == 0 && transaction.list_tables()?.next().is_some() {
             return Err(Error::Damaged(
                 "it is a redb database, but has no format number: another program made it".into(),
@@ -155,9 +159,19 @@ impl Store {
         }
         Ok(Self {
             database,
+            file,
             catalog: Mutex::new(Arc::new(catalog)),
         })
     }
+}
+
+/// Makes a file's new name durable.
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        let dir = std::fs::File::open(dir).map_err(Error::io)?;
+        dir.sync_all().map_err(Error::io)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

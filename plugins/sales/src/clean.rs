@@ -98,16 +98,13 @@ impl Tables<'_> {
         };
         let same = (parsed.receipt.clone(), parsed.product.clone());
         let sale = sale(raw.id, parsed);
-        match self.clean.by(Sale::BY_RECEIPT_PRODUCT, same).next() {
-            Some(first) => {
-                let first = first?;
-                if first.id < sale.id {
-                    return self.drop_row(sale.id, DUPLICATE, Some(sale));
-                }
-                self.clean.remove(first.id)?;
-                self.drop_row(first.id, DUPLICATE, Some(first))?;
+        if let Some(first) = self.clean.by(Sale::BY_RECEIPT_PRODUCT, same).next() {
+            let first = first?;
+            if first.id < sale.id {
+                return self.drop_row(sale.id, DUPLICATE, Some(sale));
             }
-            None => {}
+            self.clean.remove(first.id)?;
+            self.drop_row(first.id, DUPLICATE, Some(first))?;
         }
         self.clean.insert(sale);
         Ok(())

@@ -23,21 +23,21 @@ pub struct RawSale {
 
 /// What a complete raw row says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     /// The receipt.
-    pub receipt: String,
+    pub(crate) receipt: String,
     /// The day.
-    pub day: Date,
+    pub(crate) day: Date,
     /// What was sold.
-    pub product: String,
+    pub(crate) product: String,
     /// How many.
-    pub quantity: i64,
+    pub(crate) quantity: i64,
     /// What one cost.
-    pub price: Decimal,
+    pub(crate) price: Decimal,
 }
 
 /// Reads a raw row, or says what is wrong with it.
-pub fn parse(raw: &RawSale) -> Result<Parsed, &'static str> {
+pub(crate) fn parse(raw: &RawSale) -> Result<Parsed, &'static str> {
     let quantity = filled(&raw.quantity).ok_or("quantity is missing")?;
     let price = filled(&raw.price).ok_or("price is missing")?;
     Ok(Parsed {

@@ -105,7 +105,9 @@ pub fn sales_best_days(
             day: *day,
             revenue: *revenue,
         }),
-        None => drop(ranked.remove(change.key())?),
+        None => {
+            ranked.remove(change.key())?;
+        }
     }
     let order = ranked.by_range(RankedDay::BY_REVENUE, ..).descending();
     let mut top = order

@@ -1,0 +1,159 @@
+//! What a Kafka Connect schema, sent along with a Debezium change, says of its columns.
+//!
+//! Only the logical types are read whose values can't be told from the value alone. Names and meanings:
+//! Debezium's [temporal and decimal types](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-data-types).
+
+use std::{collections::HashMap, sync::Arc};
+
+use base64::Engine as _;
+use rulemill_wire::{Date, Decimal, Timestamp, Value};
+use serde::Deserialize;
+
+use super::Reason;
+
+/// How a column's values are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logical {
+    /// Base64 of a big-endian two's complement integer, with this scale.
+    Decimal(u32),
+    /// The same, with its own scale in each value.
+    VariableScaleDecimal,
+    /// Days.
+    Date,
+    /// A moment, in so many units a second.
+    Timestamp(i64),
+}
+
+/// The columns of a table that need more than their value to be read.
+#[derive(Debug, Default)]
+pub(super) struct Schema {
+    columns: HashMap<String, Logical>,
+}
+
+impl Schema {
+    pub(super) fn column(&self, name: &str) -> Option<Logical> {
+        self.columns.get(name).copied()
+    }
+}
+
+/// Remembers the last schema: a file's changes mostly bear the same one line after line.
+#[derive(Debug, Default)]
+pub(super) struct Schemas {
+    text: String,
+    schema: Option<Arc<Schema>>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    #[serde(default)]
+    field: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    parameters: HashMap<String, String>,
+    #[serde(default)]
+    fields: Vec<Field>,
+}
+
+impl Schemas {
+    /// What this schema says; `None` if nothing that matters.
+    pub(super) fn of(&mut self, text: &str) -> Result<Option<Arc<Schema>>, Reason> {
+        if text == self.text {
+            return Ok(self.schema.clone());
+        }
+        let envelope: Option<Field> = serde_json::from_str(text)
+            .map_err(|error| Reason::unfit(format!("the change's \"schema\": {error}")))?;
+        let row = envelope.and_then(|envelope| {
+            envelope
+                .fields
+                .into_iter()
+                .find(|field| field.field == "after")
+        });
+        let mut schema = Schema::default();
+        for column in row.map(|row| row.fields).unwrap_or_default() {
+            let logical = match column.name.as_deref() {
+                Some("org.apache.kafka.connect.data.Decimal") => {
+                    let scale = column.parameters.get("scale").and_then(|s| s.parse().ok());
+                    Logical::Decimal(scale.ok_or_else(|| {
+                        Reason::unfit(format!(
+                            "the change's \"schema\": decimal column {} has no scale",
+                            column.field
+                        ))
+                    })?)
+                }
+                Some("io.debezium.data.VariableScaleDecimal") => Logical::VariableScaleDecimal,
+                Some("io.debezium.time.Date" | "org.apache.kafka.connect.data.Date") => {
+                    Logical::Date
+                }
+                Some("io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp") => {
+                    Logical::Timestamp(1_000)
+                }
+                Some("io.debezium.time.MicroTimestamp") => Logical::Timestamp(1_000_000),
+                Some("io.debezium.time.NanoTimestamp") => Logical::Timestamp(1_000_000_000),
+                _ => continue,
+            };
+            schema.columns.insert(column.field, logical);
+        }
+        self.schema = (!schema.columns.is_empty()).then(|| Arc::new(schema));
+        self.text = text.to_owned();
+        Ok(self.schema.clone())
+    }
+}
+
+#[derive(Deserialize)]
+struct Scaled {
+    scale: u32,
+    value: String,
+}
+
+/// The value that this JSON text stands for; `None` if it isn't in the logical type's form (a connector
+/// may be set to send decimals as text).
+///
+/// # Errors
+/// What was expected, if the value can't be held.
+pub(super) fn value(logical: Logical, raw: &str) -> Result<Option<Value>, &'static str> {
+    match logical {
+        Logical::Decimal(scale) => {
+            let Some(text) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) else {
+                return Ok(None);
+            };
+            unscaled(text, scale).map(Some)
+        }
+        Logical::VariableScaleDecimal => {
+            let scaled: Scaled = serde_json::from_str(raw).map_err(|_| "decimal with its scale")?;
+            unscaled(&scaled.value, scaled.scale).map(Some)
+        }
+        Logical::Date => {
+            let days: i32 = raw.parse().map_err(|_| "number of days")?;
+            let date = Date::from_days(days).ok_or("date in range")?;
+            Ok(Some(Value::Date(date)))
+        }
+        Logical::Timestamp(per_second) => {
+            let units: i64 = raw.parse().map_err(|_| "number of time units")?;
+            let micros = if per_second <= 1_000_000 {
+                units.checked_mul(1_000_000 / per_second)
+            } else {
+                Some(units.div_euclid(per_second / 1_000_000))
+            };
+            let at = micros
+                .and_then(Timestamp::from_micros)
+                .ok_or("timestamp in range")?;
+            Ok(Some(Value::Timestamp(at)))
+        }
+    }
+}
+
+fn unscaled(text: &str, scale: u32) -> Result<Value, &'static str> {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|_| "decimal in base64")?;
+    if bytes.len() > 16 {
+        return Err("decimal of at most 28 digits");
+    }
+    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    let mut wide = [if negative { 0xff } else { 0 }; 16];
+    wide[16 - bytes.len()..].copy_from_slice(&bytes);
+    Decimal::try_from_i128_with_scale(i128::from_be_bytes(wide), scale)
+        .map(Value::Decimal)
+        .map_err(|_| "decimal of at most 28 digits")
+}
