@@ -64,9 +64,9 @@ impl From<redb::Error> for Error {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
-            redb::Error::PreviousIo => Self::Database(
-                "an earlier error of the disk has closed it: start again".to_owned(),
-            ),
+            redb::Error::PreviousIo => {
+                Self::Database("an earlier error of the disk has closed it: start again".to_owned())
+            }
             redb::Error::Corrupted(what) => Self::Damaged(what),
             error => Self::Database(error.to_string()),
         }

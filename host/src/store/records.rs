@@ -190,4 +190,3 @@ impl Reader {
         Ok(entries.map(|entry| Ok(postcard::from_bytes(entry?.1.value())?)))
     }
 }
-

@@ -14,11 +14,7 @@ use crate::{
     row,
 };
 
-use super::{
-    Error, RowWrite, WriteSet,
-    commit::BytesTable,
-    tables,
-};
+use super::{Error, RowWrite, WriteSet, commit::BytesTable, tables};
 
 /// Fewer keys than this behind the last one aren't worth a cursor.
 const APPEND_MIN: usize = 16;

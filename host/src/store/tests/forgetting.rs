@@ -87,10 +87,7 @@ fn each_source_keeps_its_newest_bad_input() {
         ..WriteSet::default()
     };
     store.commit(&mut [set]).unwrap();
-    assert_eq!(
-        lines("loud"),
-        [(2_499, 2_499), (2_500, 2_500), (2_501, 9)]
-    );
+    assert_eq!(lines("loud"), [(2_499, 2_499), (2_500, 2_500), (2_501, 9)]);
     assert_eq!(lines("quiet"), [(1, 1), (2, 2)]);
 }
 
