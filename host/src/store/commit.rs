@@ -1,18 +1,17 @@
 //! Writing: a group of write sets in one durable transaction.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redb::{ReadableTable, WriteTransaction};
-use rulemill_wire::{ValueRef, codec, key};
+use rulemill_wire::{ValueRef, key};
 
 use crate::{
-    catalog::{Table, TableId},
+    catalog::{Catalog, Table},
     change::Seq,
-    row,
 };
 
 use super::{
-    Error, RowWrite, Store, WriteSet, log,
+    Error, Store, WriteSet, log, rows,
     tables::{self, meta},
 };
 
@@ -25,38 +24,68 @@ pub struct CommitStats {
     pub log_bytes: u64,
 }
 
-type BytesTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+pub(super) type BytesTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
 
 impl Store {
-    /// Makes a group of write sets durable, in order, in one transaction.
+    /// Makes a group of write sets durable, in order, in one transaction, and gives its
+    /// notifications their numbers.
     ///
     /// # Errors
-    /// If the database fails: then nothing of the group is in the store.
+    /// If the database fails: then nothing of the group is in the store. After an error of the disk every later
+    /// commit fails too, until the store has been opened again.
     pub fn commit(&self, group: &mut [WriteSet]) -> Result<CommitStats, Error> {
         let mut transaction = self.database.begin_write()?;
         // After a crash the next start must not read the whole file.
         transaction.set_quick_repair(true);
         let mut stats = CommitStats::default();
+        let new_catalog = group.iter().rev().find_map(|set| set.catalog.clone());
+        let catalog = match &new_catalog {
+            Some(catalog) => catalog.clone(),
+            None => self.catalog(),
+        };
         {
             let mut meta_table = transaction.open_table(tables::META)?;
-            if let Some(catalog) = group.iter().rev().find_map(|set| set.catalog.as_ref()) {
+            if let Some(catalog) = &new_catalog {
                 let stored: Vec<&Table> = catalog.tables().map(|table| &**table).collect();
                 meta_table.insert(meta::CATALOG, &postcard::to_allocvec(&stored)?[..])?;
                 put_number(&mut meta_table, meta::TABLES, stored.len() as u64)?;
             }
-            let catalog = super::reader::read_catalog(&meta_table)?;
-            stats.rows = write_rows(&transaction, group, |id| catalog.table(id))?;
+            stats.rows = rows::write_rows(&transaction, group, &catalog)?;
             stats.log_bytes = write_log(&transaction, group)?;
-            let log_bytes = get_number(&meta_table, meta::LOG_BYTES)? + stats.log_bytes;
-            put_number(&mut meta_table, meta::LOG_BYTES, log_bytes)?;
-            write_records(&transaction, &mut meta_table, group)?;
+            if stats.log_bytes > 0 {
+                let log_bytes = get_number(&meta_table, meta::LOG_BYTES)? + stats.log_bytes;
+                put_number(&mut meta_table, meta::LOG_BYTES, log_bytes)?;
+            }
+            for set in group.iter_mut() {
+                write_input(&transaction, set)?;
+                write_rules(&transaction, set)?;
+                write_outbox(&transaction, &mut meta_table, set)?;
+                write_dead_letters(&transaction, &mut meta_table, set)?;
+            }
             if let Some(last) = group.last() {
                 put_number(&mut meta_table, meta::LAST_SEQ, last.last_seq.0)?;
                 put_number(&mut meta_table, meta::WATERMARK, last.watermark as u64)?;
             }
         }
         transaction.commit()?;
+        if let Some(catalog) = new_catalog {
+            self.set_catalog(catalog);
+        }
         Ok(stats)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_catalog(&self, catalog: Arc<Catalog>) {
+        *self
+            .catalog
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = catalog;
     }
 }
 
@@ -82,113 +111,6 @@ pub(super) fn put_number(table: &mut BytesTable<'_>, key: &[u8], value: u64) -> 
     Ok(())
 }
 
-/// A row write's place in the group, with its key's first bytes to sort by.
-struct Place<'a> {
-    prefix: u64,
-    write: &'a RowWrite,
-}
-
-fn prefix(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let len = key.len().min(8);
-    bytes[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(bytes)
-}
-
-fn write_rows<'c>(
-    transaction: &WriteTransaction,
-    group: &[WriteSet],
-    table_of: impl Fn(TableId) -> &'c std::sync::Arc<Table>,
-) -> Result<u64, Error> {
-    let mut by_table: BTreeMap<(TableId, u32), Vec<Place<'_>>> = BTreeMap::new();
-    for writes in group.iter().flat_map(|set| &set.tables) {
-        by_table
-            .entry((writes.table, writes.generation))
-            .or_default()
-            .extend(writes.rows.iter().map(|write| Place {
-                prefix: prefix(&write.key),
-                write,
-            }));
-    }
-    let mut rows = 0;
-    let mut value = Vec::new();
-    for ((id, generation), mut places) in by_table {
-        let table = table_of(id);
-        // Stable, so the writes of one key stay in order.
-        places.sort_by(|a, b| {
-            a.prefix
-                .cmp(&b.prefix)
-                .then_with(|| a.write.key.cmp(&b.write.key))
-        });
-        let name = tables::rows_name(id, generation);
-        let mut to = transaction.open_table(tables::Bytes::new(&name))?;
-        let mut index_changes: Vec<Vec<(Vec<u8>, Option<&[u8]>)>> =
-            vec![Vec::new(); table.indexes.len()];
-        for same_key in places.chunk_by(|a, b| a.prefix == b.prefix && a.write.key == b.write.key) {
-            let (first, last) = (same_key[0].write, same_key[same_key.len() - 1].write);
-            rows += 1;
-            match &last.after {
-                Some(row) => {
-                    value.clear();
-                    codec::write_u64(last.seq.0, &mut value);
-                    codec::write_u64(last.version.into(), &mut value);
-                    value.extend_from_slice(row);
-                    to.insert(&last.key[..], &value[..])?;
-                }
-                None => {
-                    to.remove(&last.key[..])?;
-                }
-            }
-            for (index, changes) in index_changes.iter_mut().enumerate() {
-                let old = first
-                    .before
-                    .as_ref()
-                    .map(|row| entry(table, index, row, &last.key));
-                let new = last
-                    .after
-                    .as_ref()
-                    .map(|row| entry(table, index, row, &last.key));
-                let (old, new) = (old.transpose()?, new.transpose()?);
-                if old == new {
-                    continue;
-                }
-                changes.extend(old.map(|entry| (entry, None)));
-                changes.extend(new.map(|entry| (entry, Some(&last.key[..]))));
-            }
-        }
-        for (index, mut changes) in index_changes.into_iter().enumerate() {
-            if changes.is_empty() {
-                continue;
-            }
-            changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let name = tables::index_name(id, generation, index);
-            let mut to = transaction.open_table(tables::Bytes::new(&name))?;
-            for (entry, row_key) in changes {
-                match row_key {
-                    Some(row_key) => {
-                        to.insert(&entry[..], row_key)?;
-                    }
-                    None => {
-                        to.remove(&entry[..])?;
-                    }
-                }
-            }
-        }
-    }
-    Ok(rows)
-}
-
-/// A row's entry in an index: the indexed columns, then the row's key.
-fn entry(table: &Table, index: usize, row: &[u8], row_key: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut entry = Vec::with_capacity(32);
-    for &column in &table.indexes[index].columns {
-        let value: ValueRef<'_> = row::value(row, column)?;
-        key::write_nullable(value, &mut entry);
-    }
-    entry.extend_from_slice(row_key);
-    Ok(entry)
-}
-
 fn write_log(transaction: &WriteTransaction, group: &[WriteSet]) -> Result<u64, Error> {
     let mut table = transaction.open_table(tables::LOG)?;
     let mut scratch = Vec::new();
@@ -212,51 +134,77 @@ pub(super) fn text_key(parts: &[&str]) -> Vec<u8> {
     out
 }
 
-fn write_records(
-    transaction: &WriteTransaction,
-    meta_table: &mut BytesTable<'_>,
-    group: &mut [WriteSet],
-) -> Result<(), Error> {
-    let mut positions = transaction.open_table(tables::POSITIONS)?;
-    let mut bad_input = transaction.open_table(tables::BAD_INPUT)?;
-    let mut rules = transaction.open_table(tables::RULES)?;
-    let mut versions = transaction.open_table(tables::PLUGIN_VERSIONS)?;
-    let mut code = transaction.open_table(tables::PLUGIN_CODE)?;
-    let mut timers = transaction.open_table(tables::TIMERS)?;
-    let mut outbox = transaction.open_table(tables::OUTBOX)?;
-    let mut dead_letters = transaction.open_table(tables::DEAD_LETTERS)?;
-    let mut idempotency = transaction.open_table(tables::IDEMPOTENCY)?;
-    let mut last_bad_input = get_number(meta_table, meta::LAST_BAD_INPUT)?;
-    let mut last_notification = get_number(meta_table, meta::LAST_NOTIFICATION)?;
-    let mut last_dead_letter = get_number(meta_table, meta::LAST_DEAD_LETTER)?;
-    for set in group {
+/// How far sources have come, what they could not take, which requests are answered.
+fn write_input(transaction: &WriteTransaction, set: &WriteSet) -> Result<(), Error> {
+    if !set.positions.is_empty() {
+        let mut positions = transaction.open_table(tables::POSITIONS)?;
         for (source, position) in &set.positions {
-            positions.insert(
-                &text_key(&[source, &position.part])[..],
-                &position.bytes[..],
-            )?;
+            let at = text_key(&[source, &position.part]);
+            positions.insert(&at[..], &position.bytes[..])?;
         }
+    }
+    if !set.bad_input.is_empty() {
+        let mut bad_input = transaction.open_table(tables::BAD_INPUT)?;
         for (source, bad) in &set.bad_input {
-            last_bad_input += 1;
             let mut at = text_key(&[source]);
-            at.extend_from_slice(&last_bad_input.to_be_bytes());
+            let next = last_numbered(&bad_input, &at)? + 1;
+            at.extend_from_slice(&next.to_be_bytes());
             bad_input.insert(&at[..], &postcard::to_allocvec(bad)?[..])?;
         }
-        for record in &set.rules {
-            rules.insert(
-                &text_key(&[&record.plugin, &record.rule])[..],
-                &postcard::to_allocvec(record)?[..],
-            )?;
+    }
+    if !set.idempotency.is_empty() {
+        let mut requests = transaction.open_table(tables::IDEMPOTENCY)?;
+        let mut by_age = transaction.open_table(tables::IDEMPOTENCY_BY_AGE)?;
+        for record in &set.idempotency {
+            let at = record.key.as_bytes();
+            requests.insert(at, &postcard::to_allocvec(record)?[..])?;
+            by_age.insert(&age_key(record.taken_at, at)[..], &[][..])?;
         }
+    }
+    Ok(())
+}
+
+/// The last number under a prefix; 0 if there is none.
+pub(super) fn last_numbered(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    prefix: &[u8],
+) -> Result<u64, Error> {
+    let end = [prefix, &[0xff; 9]].concat();
+    match table.range::<&[u8]>(prefix..&end[..])?.next_back() {
+        None => Ok(0),
+        Some(entry) => number(&entry?.0.value()[prefix.len()..]),
+    }
+}
+
+/// The key that orders a request by when it was taken.
+pub(super) fn age_key(taken_at: i64, request: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + request.len());
+    key::write(ValueRef::I64(taken_at), &mut out);
+    out.extend_from_slice(request);
+    out
+}
+
+fn write_rules(transaction: &WriteTransaction, set: &WriteSet) -> Result<(), Error> {
+    if !set.rules.is_empty() {
+        let mut rules = transaction.open_table(tables::RULES)?;
+        for record in &set.rules {
+            let at = text_key(&[&record.plugin, &record.rule]);
+            rules.insert(&at[..], &postcard::to_allocvec(record)?[..])?;
+        }
+    }
+    if !set.plugin_versions.is_empty() {
+        let mut versions = transaction.open_table(tables::PLUGIN_VERSIONS)?;
+        let mut code = transaction.open_table(tables::PLUGIN_CODE)?;
         for version in &set.plugin_versions {
-            versions.insert(
-                &version.id.to_be_bytes()[..],
-                &postcard::to_allocvec(version)?[..],
-            )?;
+            let at = version.id.to_be_bytes();
+            versions.insert(&at[..], &postcard::to_allocvec(version)?[..])?;
             if !version.code.is_empty() {
                 code.insert(&version.hash[..], &version.code[..])?;
             }
         }
+    }
+    if !set.timers.is_empty() {
+        let mut timers = transaction.open_table(tables::TIMERS)?;
         for timer in &set.timers {
             let at = text_key(&[&timer.plugin, &timer.rule, &timer.key]);
             match timer.due {
@@ -264,31 +212,50 @@ fn write_records(
                 None => timers.remove(&at[..])?,
             };
         }
-        for notification in &mut set.notifications {
-            last_notification += 1;
-            notification.id = last_notification;
-            outbox.insert(
-                &notification.id.to_be_bytes()[..],
-                &postcard::to_allocvec(notification)?[..],
-            )?;
-        }
-        for letter in &set.dead_letters {
-            last_dead_letter = last_dead_letter.max(letter.id);
-            dead_letters.insert(
-                &letter.id.to_be_bytes()[..],
-                &postcard::to_allocvec(letter)?[..],
-            )?;
-        }
-        for id in &set.settled_dead_letters {
-            dead_letters.remove(&id.to_be_bytes()[..])?;
-        }
-        for record in &set.idempotency {
-            idempotency.insert(record.key.as_bytes(), &postcard::to_allocvec(record)?[..])?;
-        }
     }
-    put_number(meta_table, meta::LAST_BAD_INPUT, last_bad_input)?;
-    put_number(meta_table, meta::LAST_NOTIFICATION, last_notification)?;
-    put_number(meta_table, meta::LAST_DEAD_LETTER, last_dead_letter)
+    Ok(())
+}
+
+fn write_outbox(
+    transaction: &WriteTransaction,
+    meta_table: &mut BytesTable<'_>,
+    set: &mut WriteSet,
+) -> Result<(), Error> {
+    if set.notifications.is_empty() {
+        return Ok(());
+    }
+    let mut outbox = transaction.open_table(tables::OUTBOX)?;
+    let mut last = get_number(meta_table, meta::LAST_NOTIFICATION)?;
+    for notification in &mut set.notifications {
+        last += 1;
+        notification.id = last;
+        outbox.insert(
+            &last.to_be_bytes()[..],
+            &postcard::to_allocvec(notification)?[..],
+        )?;
+    }
+    put_number(meta_table, meta::LAST_NOTIFICATION, last)
+}
+
+fn write_dead_letters(
+    transaction: &WriteTransaction,
+    meta_table: &mut BytesTable<'_>,
+    set: &WriteSet,
+) -> Result<(), Error> {
+    if set.dead_letters.is_empty() && set.settled_dead_letters.is_empty() {
+        return Ok(());
+    }
+    let mut dead_letters = transaction.open_table(tables::DEAD_LETTERS)?;
+    let mut last = get_number(meta_table, meta::LAST_DEAD_LETTER)?;
+    for letter in &set.dead_letters {
+        last = last.max(letter.id);
+        let at = letter.id.to_be_bytes();
+        dead_letters.insert(&at[..], &postcard::to_allocvec(letter)?[..])?;
+    }
+    for id in &set.settled_dead_letters {
+        dead_letters.remove(&id.to_be_bytes()[..])?;
+    }
+    put_number(meta_table, meta::LAST_DEAD_LETTER, last)
 }
 
 /// The seq before which nothing is in the log any more.

@@ -1,6 +1,9 @@
 //! What can go wrong with the store.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Why the store can't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -21,21 +24,49 @@ pub enum Error {
         /// The newest that is known here.
         known: u64,
     },
+    /// The file is no store.
+    #[error(
+        "{} is not a store of rulemill: move it away, or give this rulemill another data_dir",
+        .0.display()
+    )]
+    NotAStore(PathBuf),
     /// Something in it is not what it must be.
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// There is no room left.
-    #[error("the disk is full")]
+    #[error("the disk is full: make room, then start again")]
     Full,
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),
 }
 
+impl Error {
+    /// Why the file at `path` in the data directory `dir` couldn't be opened.
+    pub(super) fn opening(error: redb::DatabaseError, dir: &Path, path: &Path) -> Self {
+        match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Self::Locked(dir.to_owned()),
+            redb::DatabaseError::Storage(redb::StorageError::Io(error))
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
+                Self::NotAStore(path.to_owned())
+            }
+            error => error.into(),
+        }
+    }
+
+    pub(super) fn io(error: io::Error) -> Self {
+        redb::StorageError::Io(error).into()
+    }
+}
+
 impl From<redb::Error> for Error {
     fn from(error: redb::Error) -> Self {
         match error {
-            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => Self::Full,
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => Self::Full,
+            redb::Error::PreviousIo => {
+                Self::Database("an earlier error of the disk has closed it: start again".to_owned())
+            }
             redb::Error::Corrupted(what) => Self::Damaged(what),
             error => Self::Database(error.to_string()),
         }
@@ -54,6 +85,7 @@ macro_rules! from_redb {
 
 from_redb!(
     CommitError,
+    CursorError,
     DatabaseError,
     StorageError,
     TableError,

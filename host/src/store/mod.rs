@@ -1,25 +1,33 @@
 //! The store: everything that must survive, in one redb database.
 //!
-//! Owns the database file, its tables and their byte formats. The committer writes it, a whole group
-//! of [`WriteSet`]s in one transaction; everyone else reads snapshots. It never decides what to
-//! write. When a write fails the transaction is gone as if it had never begun.
+//! Owns the database file, its tables and their byte formats (`docs/store-format.md`). The committer writes it, a
+//! whole group of [`WriteSet`]s in one transaction; everyone else reads snapshots. It never decides what to
+//! write. When a write fails the transaction is gone as if it had never begun; after an error of the
+//! disk the store must be opened again.
 //!
 //! Nothing outside this module names redb.
 
+mod backend;
 mod commit;
 mod error;
 mod log;
 mod reader;
+mod records;
 mod retention;
+mod rows;
 mod tables;
 mod write_set;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use redb::{Database, ReadableDatabase};
 
-use crate::limits::Limits;
+use crate::{catalog::Catalog, limits::Limits};
 
+pub use backend::Backend;
 pub use commit::CommitStats;
 pub use error::Error;
 pub use reader::{Reader, StoredRow};
@@ -36,27 +44,46 @@ const FILE: &str = "store.redb";
 /// The open store.
 pub struct Store {
     database: Database,
-    /// Its file; none in memory.
+    /// Its file; none if it isn't in one.
     file: Option<PathBuf>,
+    /// The catalog as last stored: commits need it for indexes.
+    catalog: Mutex<Arc<Catalog>>,
 }
 
 impl Store {
     /// Opens the store in this directory, making both where they aren't there.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it; [`Error::NewerFormat`]; or why the directory or the
-    /// file can't be made or read.
+    /// [`Error::Locked`] if another process has it; [`Error::NewerFormat`]; [`Error::NotAStore`]; or why the
+    /// directory or the file can't be made or read.
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)
             .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
-        let database = Database::builder()
-            .set_cache_size(limits.store_cache_bytes)
-            .create(dir.join(FILE))
-            .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(dir.to_owned()),
-                error => error.into(),
-            })?;
-        Self::prepare(database, Some(dir.join(FILE)))
+        let file = dir.join(FILE);
+        let open = |path: &Path| -> Result<Self, Error> {
+            let database = Database::builder()
+                .set_cache_size(limits.store_cache_bytes)
+                .create(path)
+                .map_err(|error| Error::opening(error, dir, path))?;
+            Self::prepare(database, Some(file.clone()))
+        };
+        if Self::exists(dir) {
+            return open(&file);
+        }
+        // redb can't open a file that it had only begun to make: it gets its name when it is whole.
+        let unfinished = tempfile::Builder::new()
+            .prefix("store.redb.")
+            .tempfile_in(dir)
+            .map_err(Error::io)?
+            .into_temp_path();
+        let store = open(&unfinished)?;
+        match unfinished.persist_noclobber(&file) {
+            Ok(()) => sync_dir(dir)?,
+            // Another process was quicker.
+            Err(_) if Self::exists(dir) => return open(&file),
+            Err(error) => return Err(Error::io(error.error)),
+        }
+        Ok(store)
     }
 
     /// Whether a directory holds a store.
@@ -64,7 +91,7 @@ impl Store {
         dir.join(FILE).is_file()
     }
 
-    /// The size of the store's file; 0 in memory.
+    /// The size of the store's file; 0 if it isn't in one.
     ///
     /// # Errors
     /// If the file can't be looked at.
@@ -83,22 +110,44 @@ impl Store {
         Self::prepare(Database::builder().create_with_backend(backend)?, None)
     }
 
+    /// A store on other storage than a file, for tests of what happens when that fails.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but nothing locks the storage.
+    pub fn with_backend(backend: impl Backend, limits: &Limits) -> Result<Self, Error> {
+        let database = Database::builder()
+            .set_cache_size(limits.store_cache_bytes)
+            .create_with_backend(backend::Adapter(backend))?;
+        Self::prepare(database, None)
+    }
+
     fn prepare(database: Database, file: Option<PathBuf>) -> Result<Self, Error> {
         let transaction = database.begin_read()?;
+        let mut catalog = Catalog::default();
         let found = match transaction.open_table(tables::META) {
-            Ok(meta_table) => commit::get_number(&meta_table, meta::FORMAT)?,
+            Ok(meta_table) => {
+                let found = commit::get_number(&meta_table, meta::FORMAT)?;
+                if found > FORMAT {
+                    return Err(Error::NewerFormat {
+                        found,
+                        known: FORMAT,
+                    });
+                }
+                catalog = reader::read_catalog(&meta_table)?;
+                found
+            }
             Err(redb::TableError::TableDoesNotExist(_)) => 0,
             Err(error) => return Err(error.into()),
         };
-        if found > FORMAT {
-            return Err(Error::NewerFormat {
-                found,
-                known: FORMAT,
-            });
+        if found == 0 && transaction.list_tables()?.next().is_some() {
+            return Err(Error::Damaged(
+                "it is a redb database, but has no format number: another program made it".into(),
+            ));
         }
         drop(transaction);
         if found == 0 {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
             for table in tables::FIXED {
                 transaction.open_table(table)?;
             }
@@ -108,8 +157,21 @@ impl Store {
             }
             transaction.commit()?;
         }
-        Ok(Self { database, file })
+        Ok(Self {
+            database,
+            file,
+            catalog: Mutex::new(Arc::new(catalog)),
+        })
     }
+}
+
+/// Makes a file's new name durable.
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    if cfg!(unix) {
+        let dir = std::fs::File::open(dir).map_err(Error::io)?;
+        dir.sync_all().map_err(Error::io)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,24 +6,20 @@ use redb::{
     ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     TableError,
 };
-use rulemill_wire::{ColumnType, Value};
 
 use crate::{
     catalog::{Catalog, Table},
-    change::{BadInput, Change, Key, Position, Seq},
+    change::{Key, Seq},
     row::Row,
 };
 
 use super::{
-    DeadLetter, Error, IdempotencyRecord, Notification, PluginVersion, RuleRecord, Store,
-    TimerWrite,
-    commit::{get_number, log_from, number, text_key},
-    log,
+    Error, Store,
+    commit::get_number,
     tables::{self, meta},
 };
 
 type BytesTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
-type Range = redb::Range<'static, &'static [u8], &'static [u8]>;
 
 /// A row with who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +38,15 @@ pub struct Reader {
     last_seq: Seq,
     watermark: i64,
     catalog: OnceLock<Arc<Catalog>>,
-    /// By table number: the generation and its rows; no rows if none was ever written.
-    rows: Vec<OnceLock<(u32, Option<BytesTable>)>>,
+    /// By table number.
+    tables: Vec<OnceLock<OpenTable>>,
+}
+
+/// A generation of a table, opened. Nothing is open where nothing was ever written.
+struct OpenTable {
+    generation: u32,
+    rows: Option<BytesTable>,
+    indexes: Vec<OnceLock<Option<BytesTable>>>,
 }
 
 impl Store {
@@ -59,7 +62,7 @@ impl Store {
             last_seq: Seq(get_number(&meta_table, meta::LAST_SEQ)?),
             watermark: get_number(&meta_table, meta::WATERMARK)? as i64,
             catalog: OnceLock::new(),
-            rows: (0..tables).map(|_| OnceLock::new()).collect(),
+            tables: (0..tables).map(|_| OnceLock::new()).collect(),
             transaction,
         })
     }
@@ -109,7 +112,7 @@ impl Reader {
         Ok(self.catalog.get_or_init(|| catalog).clone())
     }
 
-    fn open(&self, table: tables::Bytes<'_>) -> Result<BytesTable, Error> {
+    pub(super) fn open(&self, table: tables::Bytes<'_>) -> Result<BytesTable, Error> {
         Ok(self.transaction.open_table(table)?)
     }
 
@@ -121,26 +124,35 @@ impl Reader {
         }
     }
 
-    /// A table's rows; `None` if none was ever written.
-    fn with_rows<T>(
+    fn open_table(&self, table: &Table) -> Result<OpenTable, Error> {
+        Ok(OpenTable {
+            generation: table.generation,
+            rows: self.open_existing(&tables::rows_name(table.id, table.generation))?,
+            indexes: table.indexes.iter().map(|_| OnceLock::new()).collect(),
+        })
+    }
+
+    /// Reads from an opened table; `None` if it is newer than the snapshot.
+    fn with_table<T>(
         &self,
         table: &Table,
-        read: impl FnOnce(Option<&BytesTable>) -> Result<T, Error>,
+        read: impl FnOnce(Option<&OpenTable>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Some(slot) = self.rows.get(table.id.0 as usize) else {
+        let Some(slot) = self.tables.get(table.id.0 as usize) else {
             return read(None);
         };
-        if slot.get().is_none() {
-            let rows = self.open_existing(&tables::rows_name(table.id, table.generation))?;
-            // Another thread may have been quicker with the same.
-            let _ = slot.set((table.generation, rows));
-        }
-        match slot.get() {
-            Some((generation, rows)) if *generation == table.generation => read(rows.as_ref()),
-            _ => {
-                let rows = self.open_existing(&tables::rows_name(table.id, table.generation))?;
-                read(rows.as_ref())
+        let kept = match slot.get() {
+            Some(kept) => kept,
+            None => {
+                let opened = self.open_table(table)?;
+                slot.get_or_init(|| opened)
             }
+        };
+        let same = kept.generation == table.generation && kept.indexes.len() == table.indexes.len();
+        if same {
+            read(Some(kept))
+        } else {
+            read(Some(&self.open_table(table)?))
         }
     }
 
@@ -149,8 +161,10 @@ impl Reader {
     /// # Errors
     /// If the database fails or the row is damaged.
     pub fn row(&self, table: &Table, key: &[u8]) -> Result<Option<StoredRow>, Error> {
-        self.with_rows(table, |rows| {
-            let Some(rows) = rows else { return Ok(None) };
+        self.with_table(table, |open| {
+            let Some(rows) = open.and_then(|open| open.rows.as_ref()) else {
+                return Ok(None);
+            };
             match rows.get(key)? {
                 Some(value) => stored_row(value.value()).map(Some),
                 None => Ok(None),
@@ -163,7 +177,10 @@ impl Reader {
     /// # Errors
     /// If the database fails.
     pub fn row_count(&self, table: &Table) -> Result<u64, Error> {
-        self.with_rows(table, |rows| Ok(rows.map_or(Ok(0), |rows| rows.len())?))
+        self.with_table(table, |open| {
+            let rows = open.and_then(|open| open.rows.as_ref());
+            Ok(rows.map_or(Ok(0), |rows| rows.len())?)
+        })
     }
 
     /// The rows with keys from `from` (inclusive) to `to` (exclusive; `None` for no end), in key order or
@@ -178,7 +195,9 @@ impl Reader {
         to: Option<&[u8]>,
         descending: bool,
     ) -> Result<impl Iterator<Item = Result<(Key, StoredRow), Error>> + use<>, Error> {
-        let range = self.with_rows(table, |rows| range(rows, from, to))?;
+        let range = self.with_table(table, |open| {
+            range(open.and_then(|open| open.rows.as_ref()), from, to)
+        })?;
         Ok(Entries { range, descending }.map(|entry| {
             let (key, value) = entry?;
             Ok((
@@ -200,9 +219,17 @@ impl Reader {
         to: Option<&[u8]>,
         descending: bool,
     ) -> Result<impl Iterator<Item = Result<(Key, Key, StoredRow), Error>> + use<'r>, Error> {
-        let name = tables::index_name(table.id, table.generation, index);
-        let entries = self.open_existing(&name)?;
-        let range = range(entries.as_ref(), from, to)?;
+        let range = self.with_table(table, |open| {
+            let Some(slot) = open.and_then(|open| open.indexes.get(index)) else {
+                return Ok(None);
+            };
+            if slot.get().is_none() {
+                let name = tables::index_name(table.id, table.generation, index);
+                // Another thread may have been quicker with the same.
+                let _ = slot.set(self.open_existing(&name)?);
+            }
+            range(slot.get().and_then(Option::as_ref), from, to)
+        })?;
         Ok(Entries { range, descending }.map(move |entry| {
             let (entry, key) = entry?;
             let row = self.row(table, key.value())?.ok_or_else(|| {
@@ -218,204 +245,30 @@ impl Reader {
             ))
         }))
     }
-
-    /// Where a source has come to, part by part.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn positions(&self, source: &str) -> Result<Vec<Position>, Error> {
-        let from = text_key(&[source]);
-        let mut positions = Vec::new();
-        for entry in self.prefixed(tables::POSITIONS, &from)? {
-            let (key, value) = entry?;
-            let mut reader = rulemill_wire::Reader::new(&key.value()[from.len()..]);
-            let Value::Text(part) = rulemill_wire::key::read(ColumnType::Text, &mut reader)? else {
-                return Err(Error::Damaged(format!("a position of source {source}")));
-            };
-            positions.push(Position {
-                part,
-                bytes: value.value().to_vec(),
-            });
-        }
-        Ok(positions)
-    }
-
-    /// Input of a source that could not be taken, with its number, oldest first.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn bad_input(
-        &self,
-        source: &str,
-    ) -> Result<impl Iterator<Item = Result<(u64, BadInput), Error>> + use<>, Error> {
-        let from = text_key(&[source]);
-        let skip = from.len();
-        Ok(self.prefixed(tables::BAD_INPUT, &from)?.map(move |entry| {
-            let (key, value) = entry?;
-            Ok((
-                number(&key.value()[skip..])?,
-                postcard::from_bytes(value.value())?,
-            ))
-        }))
-    }
-
-    /// Every rule that the store knows.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn rules(&self) -> Result<Vec<RuleRecord>, Error> {
-        self.records(tables::RULES, &[])?.collect()
-    }
-
-    /// Every plugin version that ever ran, oldest first, without its code.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn plugin_versions(&self) -> Result<Vec<PluginVersion>, Error> {
-        self.records(tables::PLUGIN_VERSIONS, &[])?.collect()
-    }
-
-    /// The bytes of a plugin's file, by their SHA-256.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn plugin_code(&self, hash: &[u8; 32]) -> Result<Option<Vec<u8>>, Error> {
-        let code = self.open(tables::PLUGIN_CODE)?.get(&hash[..])?;
-        Ok(code.map(|code| code.value().to_vec()))
-    }
-
-    /// Every timer that is set.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn timers(&self) -> Result<impl Iterator<Item = Result<TimerWrite, Error>> + use<>, Error> {
-        self.records(tables::TIMERS, &[])
-    }
-
-    /// Notifications from this number on.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn notifications(
-        &self,
-        from: u64,
-    ) -> Result<impl Iterator<Item = Result<Notification, Error>> + use<>, Error> {
-        self.records(tables::OUTBOX, &from.to_be_bytes())
-    }
-
-    /// Parked changes, oldest first.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn dead_letters(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<DeadLetter, Error>> + use<>, Error> {
-        self.records(tables::DEAD_LETTERS, &[])
-    }
-
-    /// The highest number that a parked change ever had.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn last_dead_letter(&self) -> Result<u64, Error> {
-        get_number(&self.open(tables::META)?, meta::LAST_DEAD_LETTER)
-    }
-
-    /// What was answered to a request.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn idempotency(&self, key: &str) -> Result<Option<IdempotencyRecord>, Error> {
-        match self.open(tables::IDEMPOTENCY)?.get(key.as_bytes())? {
-            None => Ok(None),
-            Some(record) => Ok(Some(postcard::from_bytes(record.value())?)),
-        }
-    }
-
-    /// The first seq from which the log holds every change.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn log_first_seq(&self) -> Result<Option<Seq>, Error> {
-        Ok(Some(log_from(&self.open(tables::META)?)?))
-    }
-
-    /// The log's compressed size.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub fn log_bytes(&self) -> Result<u64, Error> {
-        get_number(&self.open(tables::META)?, meta::LOG_BYTES)
-    }
-
-    /// The logged changes of every write set that ends at `from` or later, in order; so the first few may
-    /// have lower seqs.
-    ///
-    /// # Errors
-    /// If the database fails, here or while the iterator runs.
-    pub fn log(
-        &self,
-        from: Seq,
-    ) -> Result<impl Iterator<Item = Result<Change, Error>> + use<>, Error> {
-        let table = self.open(tables::LOG)?;
-        let range = range(Some(&table), &log::block_key(from, 0), None)?;
-        let blocks = Entries {
-            range,
-            descending: false,
-        };
-        Ok(blocks.flat_map(|entry| {
-            let changes = entry.and_then(|(_, value)| log::read_block(value.value()));
-            let (changes, error) = match changes {
-                Ok(changes) => (changes, None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            changes.into_iter().map(Ok).chain(error)
-        }))
-    }
-
-    fn prefixed(&self, table: tables::Bytes<'_>, prefix: &[u8]) -> Result<Entries, Error> {
-        let table = self.open(table)?;
-        let to = rulemill_wire::key::prefix_end(prefix);
-        Ok(Entries {
-            range: range(Some(&table), prefix, to.as_deref())?,
-            descending: false,
-        })
-    }
-
-    fn records<T: serde::de::DeserializeOwned>(
-        &self,
-        table: tables::Bytes<'_>,
-        from: &[u8],
-    ) -> Result<impl Iterator<Item = Result<T, Error>> + use<T>, Error> {
-        let table = self.open(table)?;
-        let entries = Entries {
-            range: range(Some(&table), from, None)?,
-            descending: false,
-        };
-        Ok(entries.map(|entry| Ok(postcard::from_bytes(entry?.1.value())?)))
-    }
 }
 
-fn range(
+type Range = redb::OwnedRange<&'static [u8], &'static [u8]>;
+type Guard = redb::OwnedAccessGuard<&'static [u8]>;
+
+/// A range that keeps its snapshot alive; `None` where it is empty for certain.
+pub(super) fn range(
     table: Option<&BytesTable>,
     from: &[u8],
     to: Option<&[u8]>,
 ) -> Result<Option<Range>, Error> {
     let Some(table) = table else { return Ok(None) };
     Ok(match to {
-        // An empty range; redb takes no bounds that cross.
+        // redb takes no bounds that cross.
         Some(to) if to <= from => None,
-        Some(to) => Some(table.range::<&[u8]>(from..to)?),
-        None => Some(table.range::<&[u8]>(from..)?),
+        Some(to) => Some(table.range_owned::<&[u8]>(from..to)?),
+        None => Some(table.range_owned::<&[u8]>(from..)?),
     })
 }
 
-type Guard = redb::AccessGuard<'static, &'static [u8]>;
-
 /// Entries of a range in either direction.
-struct Entries {
-    range: Option<Range>,
-    descending: bool,
+pub(super) struct Entries {
+    pub(super) range: Option<Range>,
+    pub(super) descending: bool,
 }
 
 impl Iterator for Entries {

@@ -1,20 +1,24 @@
 //! Forgetting what is old: the log, idempotency keys, bad input, sent notifications.
 //!
-//! Each call does a bounded amount of work in a transaction of its own, so it never holds up a commit for long.
+//! Each call does a bounded amount of work in a transaction of its own, so it never holds up a commit
+//! for long; where nothing is too old it writes nothing.
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use rulemill_wire::{ColumnType, Value, key};
 
 use crate::{change::Seq, limits::Limits};
 
 use super::{
     Error, IdempotencyRecord, Store,
-    commit::{get_number, put_number},
+    commit::{age_key, get_number, last_numbered, log_from, number, put_number},
     log,
     tables::{self, meta},
 };
 
-/// Entries looked at in one call, at the most, in each table.
-const STEP: usize = 1_000;
+/// Entries removed in one call, at the most, from each table.
+const STEP: u64 = 1_000;
+/// Sources whose bad input is looked at in one call, at the most.
+const SOURCES_MAX: usize = 1_000;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
 impl Store {
@@ -24,59 +28,35 @@ impl Store {
     /// # Errors
     /// If the database fails; then nothing was removed.
     pub fn prune(&self, now: i64, limits: &Limits) -> Result<bool, Error> {
+        if !self.has_excess(now, limits)? {
+            return Ok(false);
+        }
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
-        let mut more = false;
-        {
-            let mut meta_table = transaction.open_table(tables::META)?;
-            let mut bytes = get_number(&meta_table, meta::LOG_BYTES)?;
-            let oldest = now.saturating_sub(hours(limits.log_age_hours_max));
-            let mut blocks = transaction.open_table(tables::LOG)?;
-            let mut last_removed: Option<Seq> = None;
-            for step in 0.. {
-                let Some((key, value)) = blocks.first()? else {
-                    break;
-                };
-                let set = log::block_last_seq(key.value())?;
-                let len = value.value().len() as u64;
-                // A write set goes whole, so that the log is complete from a seq on.
-                let goes = last_removed == Some(set)
-                    || bytes > limits.log_bytes_max
-                    || log::block_newest(value.value())? < oldest;
-                if !goes {
-                    break;
-                }
-                if step >= STEP && last_removed != Some(set) {
-                    more = true;
-                    break;
-                }
-                drop((key, value));
-                blocks.pop_first()?;
-                bytes = bytes.saturating_sub(len);
-                last_removed = Some(set);
-            }
-            if let Some(removed) = last_removed {
-                put_number(&mut meta_table, meta::LOG_BYTES, bytes)?;
-                put_number(&mut meta_table, meta::LOG_FROM, removed.next().0)?;
-            }
-            let oldest = now.saturating_sub(hours(limits.idempotency_age_hours_max));
-            let mut requests = transaction.open_table(tables::IDEMPOTENCY)?;
-            let before = requests.len()?;
-            requests.retain(|_, record| {
-                postcard::from_bytes::<IdempotencyRecord>(record)
-                    .is_ok_and(|record| record.taken_at >= oldest)
-            })?;
-            more |= before > requests.len()? + STEP as u64;
-            let mut outbox = transaction.open_table(tables::OUTBOX)?;
-            let excess = outbox.len()?.saturating_sub(limits.outbox_max as u64);
-            for _ in 0..excess.min(STEP as u64) {
-                outbox.pop_first()?;
-            }
-            more |= excess > STEP as u64;
-            more |= prune_bad_input(&transaction, limits.bad_input_kept_max)?;
-        }
+        let mut more = prune_log(&transaction, now, limits)?;
+        more |= prune_requests(&transaction, now, limits)?;
+        more |= prune_outbox(&transaction, limits)?;
+        more |= prune_bad_input(&transaction, limits)?;
         transaction.commit()?;
         Ok(more)
+    }
+
+    fn has_excess(&self, now: i64, limits: &Limits) -> Result<bool, Error> {
+        let transaction = self.database.begin_read()?;
+        let open = |table| transaction.open_table(table);
+        let log_bytes = get_number(&open(tables::META)?, meta::LOG_BYTES)?;
+        if oldest_goes(&open(tables::LOG)?, log_bytes, now, limits)?
+            || oldest_request(&open(tables::IDEMPOTENCY_BY_AGE)?, now, limits)?.is_some()
+            || open(tables::OUTBOX)?.len()? > limits.outbox_max as u64
+        {
+            return Ok(true);
+        }
+        let bad_input = open(tables::BAD_INPUT)?;
+        let kept_max = limits.bad_input_kept_max as u64;
+        Ok(bad_input.len()? > kept_max
+            && sources(&bad_input)?
+                .into_iter()
+                .any(|source| source.excess(kept_max) > 0))
     }
 }
 
@@ -86,26 +66,165 @@ fn hours(hours: u64) -> i64 {
         .saturating_mul(MICROS_PER_HOUR)
 }
 
-/// Keeps the newest of each source.
-fn prune_bad_input(transaction: &redb::WriteTransaction, kept_max: usize) -> Result<bool, Error> {
-    let mut table = transaction.open_table(tables::BAD_INPUT)?;
-    if table.len()? <= kept_max as u64 {
-        return Ok(false);
+/// Whether the log's oldest block is too old, or the log of this size too large.
+fn oldest_goes(
+    blocks: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    log_bytes: u64,
+    now: i64,
+    limits: &Limits,
+) -> Result<bool, Error> {
+    let oldest = now.saturating_sub(hours(limits.log_age_hours_max));
+    Ok(match blocks.first()? {
+        None => false,
+        Some((_, value)) => {
+            log_bytes > limits.log_bytes_max || log::block_newest(value.value())? < oldest
+        }
+    })
+}
+
+fn prune_log(transaction: &WriteTransaction, now: i64, limits: &Limits) -> Result<bool, Error> {
+    let mut meta_table = transaction.open_table(tables::META)?;
+    let mut blocks = transaction.open_table(tables::LOG)?;
+    let mut bytes = get_number(&meta_table, meta::LOG_BYTES)?;
+    let before = log_from(&meta_table)?;
+    let mut from = before;
+    let mut removed = 0;
+    // A write set goes whole, so that the log is complete from a seq on; that alone may exceed the step.
+    while removed < STEP && oldest_goes(&blocks, bytes, now, limits)? {
+        let Some(set) = first_set(&blocks)? else {
+            break;
+        };
+        while first_set(&blocks)? == Some(set) {
+            if let Some((_, value)) = blocks.pop_first()? {
+                bytes = bytes.saturating_sub(value.value().len() as u64);
+                removed += 1;
+            }
+        }
+        from = set.next();
     }
-    let mut by_source: std::collections::BTreeMap<Vec<u8>, Vec<Vec<u8>>> =
-        std::collections::BTreeMap::new();
-    for entry in table.iter()? {
-        let key = entry?.0.value().to_vec();
-        let source = key[..key.len().saturating_sub(8)].to_vec();
-        by_source.entry(source).or_default().push(key);
+    if from != before {
+        put_number(&mut meta_table, meta::LOG_BYTES, bytes)?;
+        put_number(&mut meta_table, meta::LOG_FROM, from.0)?;
     }
-    let mut more = false;
-    for keys in by_source.into_values() {
-        let excess = keys.len().saturating_sub(kept_max);
-        more |= excess > STEP;
-        for key in keys.iter().take(excess.min(STEP)) {
-            table.remove(&key[..])?;
+    oldest_goes(&blocks, bytes, now, limits)
+}
+
+/// The last seq of the write set that the log begins with.
+fn first_set(
+    blocks: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Option<Seq>, Error> {
+    let first = blocks.first()?;
+    first
+        .map(|(key, _)| log::block_last_seq(key.value()))
+        .transpose()
+}
+
+/// The entry of the oldest request, if that is too old.
+fn oldest_request(
+    by_age: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    now: i64,
+    limits: &Limits,
+) -> Result<Option<Vec<u8>>, Error> {
+    let end = age_key(
+        now.saturating_sub(hours(limits.idempotency_age_hours_max)),
+        &[],
+    );
+    let first = by_age.first()?.map(|(key, _)| key.value().to_vec());
+    Ok(first.filter(|first| *first < end))
+}
+
+fn prune_requests(
+    transaction: &WriteTransaction,
+    now: i64,
+    limits: &Limits,
+) -> Result<bool, Error> {
+    let mut requests = transaction.open_table(tables::IDEMPOTENCY)?;
+    let mut by_age = transaction.open_table(tables::IDEMPOTENCY_BY_AGE)?;
+    for _ in 0..STEP {
+        let Some(entry) = oldest_request(&by_age, now, limits)? else {
+            return Ok(false);
+        };
+        let mut reader = rulemill_wire::Reader::new(&entry);
+        let taken_at = key::read(ColumnType::I64, &mut reader)?;
+        let request = reader.rest();
+        let record: Option<IdempotencyRecord> = match requests.get(request)? {
+            None => None,
+            Some(record) => Some(postcard::from_bytes(record.value())?),
+        };
+        // The key may have been taken again since.
+        if record.is_some_and(|record| Value::I64(record.taken_at) == taken_at) {
+            requests.remove(request)?;
+        }
+        by_age.remove(&entry[..])?;
+    }
+    Ok(true)
+}
+
+fn prune_outbox(transaction: &WriteTransaction, limits: &Limits) -> Result<bool, Error> {
+    let mut outbox = transaction.open_table(tables::OUTBOX)?;
+    let excess = outbox.len()?.saturating_sub(limits.outbox_max as u64);
+    for _ in 0..excess.min(STEP) {
+        outbox.pop_first()?;
+    }
+    Ok(excess > STEP)
+}
+
+/// The bad input of one source, whose numbers have no gaps.
+struct Source {
+    prefix: Vec<u8>,
+    first: u64,
+    last: u64,
+}
+
+impl Source {
+    fn excess(&self, kept_max: u64) -> u64 {
+        (self.last + 1)
+            .saturating_sub(self.first)
+            .saturating_sub(kept_max)
+    }
+}
+
+fn sources(
+    bad_input: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Vec<Source>, Error> {
+    let mut sources: Vec<Source> = Vec::new();
+    let mut from = Vec::new();
+    while sources.len() < SOURCES_MAX {
+        let Some(entry) = bad_input.range::<&[u8]>(&from[..]..)?.next() else {
+            break;
+        };
+        let at = entry?.0.value().to_vec();
+        let (prefix, first) = at.split_at(at.len().saturating_sub(8));
+        sources.push(Source {
+            first: number(first)?,
+            last: last_numbered(bad_input, prefix)?,
+            prefix: prefix.to_vec(),
+        });
+        match key::prefix_end(prefix) {
+            Some(end) => from = end,
+            None => break,
         }
     }
-    Ok(more)
+    Ok(sources)
+}
+
+/// Keeps the newest of each source.
+fn prune_bad_input(transaction: &WriteTransaction, limits: &Limits) -> Result<bool, Error> {
+    let mut bad_input = transaction.open_table(tables::BAD_INPUT)?;
+    let kept_max = limits.bad_input_kept_max as u64;
+    if bad_input.len()? <= kept_max {
+        return Ok(false);
+    }
+    let mut left = STEP;
+    for source in sources(&bad_input)? {
+        let excess = source.excess(kept_max);
+        for number in source.first..source.first + excess.min(left) {
+            bad_input.remove(&[&source.prefix[..], &number.to_be_bytes()].concat()[..])?;
+        }
+        if excess > left {
+            return Ok(true);
+        }
+        left -= excess;
+    }
+    Ok(false)
 }

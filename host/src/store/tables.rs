@@ -21,9 +21,10 @@ pub(super) const TIMERS: Bytes<'_> = Bytes::new("timers");
 pub(super) const OUTBOX: Bytes<'_> = Bytes::new("outbox");
 pub(super) const DEAD_LETTERS: Bytes<'_> = Bytes::new("dead_letters");
 pub(super) const IDEMPOTENCY: Bytes<'_> = Bytes::new("idempotency");
+pub(super) const IDEMPOTENCY_BY_AGE: Bytes<'_> = Bytes::new("idempotency_by_age");
 
 /// All tables with a fixed name, made when the store is.
-pub(super) const FIXED: [Bytes<'_>; 11] = [
+pub(super) const FIXED: [Bytes<'_>; 12] = [
     META,
     LOG,
     POSITIONS,
@@ -35,6 +36,7 @@ pub(super) const FIXED: [Bytes<'_>; 11] = [
     OUTBOX,
     DEAD_LETTERS,
     IDEMPOTENCY,
+    IDEMPOTENCY_BY_AGE,
 ];
 
 /// Keys of `meta`; numbers are 8 bytes, big-endian.
@@ -51,7 +53,6 @@ pub(super) mod meta {
     pub(in super::super) const LOG_BYTES: &[u8] = b"log_bytes";
     pub(in super::super) const LAST_DEAD_LETTER: &[u8] = b"last_dead_letter";
     pub(in super::super) const LAST_NOTIFICATION: &[u8] = b"last_notification";
-    pub(in super::super) const LAST_BAD_INPUT: &[u8] = b"last_bad_input";
 }
 
 /// The table of a table's rows.

@@ -11,6 +11,10 @@ use crate::{
 
 use super::*;
 
+mod faults;
+mod forgetting;
+mod model;
+
 fn table() -> Table {
     let column = |name: &str, ty| Column {
         name: name.into(),
@@ -314,6 +318,9 @@ fn a_directory_has_one_owner_and_keeps_what_was_committed() {
     store.commit(&mut [first()]).unwrap();
     let second = Store::open(dir.path(), &limits).err().unwrap();
     assert!(matches!(second, Error::Locked(_)), "{second}");
+    let named = second.to_string();
+    assert!(named.contains(&dir.path().display().to_string()), "{named}");
+    assert!(named.contains("another rulemill"), "{named}");
     drop(store);
     let store = Store::open(dir.path(), &limits).unwrap();
     assert_eq!(contents(&store, false).0, ["1 Rome", "2 Oslo", "3 Rome"]);
@@ -333,4 +340,153 @@ fn a_newer_format_is_refused() {
     drop(store);
     let error = Store::open(dir.path(), &limits).err().unwrap();
     assert!(matches!(error, Error::NewerFormat { .. }), "{error}");
+}
+
+#[test]
+fn a_file_of_another_program_is_refused() {
+    let limits = Limits::default();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(FILE), "something else").unwrap();
+    let error = Store::open(dir.path(), &limits).err().unwrap();
+    assert!(matches!(error, Error::NotAStore(_)), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let other = Database::create(dir.path().join(FILE)).unwrap();
+    let transaction = other.begin_write().unwrap();
+    transaction
+        .open_table(tables::Bytes::new("something else"))
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(other);
+    let error = Store::open(dir.path(), &limits).err().unwrap();
+    assert!(matches!(error, Error::Damaged(_)), "{error}");
+}
+
+#[test]
+fn a_store_that_was_only_begun_is_made_again() {
+    let limits = Limits::default();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("store.redb.begun"), [0; 4096]).unwrap();
+    drop(Store::open(dir.path(), &limits).unwrap());
+    assert!(Store::exists(dir.path()));
+}
+
+#[test]
+fn an_iterator_keeps_its_snapshot() {
+    let store = Store::in_memory().unwrap();
+    store.commit(&mut [first()]).unwrap();
+    let rows = store
+        .reader()
+        .unwrap()
+        .rows(&table(), &[], None, false)
+        .unwrap();
+    // Were the snapshot gone, these would take its pages.
+    for seq in 2..200 {
+        store
+            .commit(&mut [moves(seq, &[(1, Some("Rome"), Some("Rome"))])])
+            .unwrap();
+    }
+    let seqs: Vec<u64> = rows.map(|entry| entry.unwrap().1.seq.0).collect();
+    assert_eq!(seqs, [1, 1, 1]);
+}
+
+#[test]
+fn the_catalog_is_kept_for_later_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits::default();
+    let store = Store::open(dir.path(), &limits).unwrap();
+    store.commit(&mut [first()]).unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), &limits).unwrap();
+    store
+        .commit(&mut [moves(2, &[(1, Some("Rome"), Some("Ulm"))])])
+        .unwrap();
+    assert_eq!(contents(&store, false).1, [2, 3, 1]);
+    let catalog = store.reader().unwrap().catalog().unwrap();
+    assert_eq!(**catalog.table(TableId(0)), table());
+}
+
+#[test]
+fn rules_and_their_code_come_back() {
+    let store = Store::in_memory().unwrap();
+    let rule = |status: RuleStatus, changes| RuleRecord {
+        plugin: "shop".into(),
+        rule: "totals".into(),
+        status,
+        cursor: Seq(4),
+        at_head: false,
+        backfill: Some(vec![1, 2]),
+        version: 2,
+        changes,
+        faults: 1,
+        last_error: Some("no".into()),
+    };
+    let version = |id| PluginVersion {
+        id,
+        plugin: "shop".into(),
+        hash: [id as u8; 32],
+        label: "0.1.0".into(),
+        from_seq: Seq(1),
+        code: Arc::from(&b"wasm"[..]),
+    };
+    store
+        .commit(&mut [WriteSet {
+            rules: vec![
+                rule(RuleStatus::Halted("why".into()), 1),
+                rule(RuleStatus::Running, 2),
+            ],
+            plugin_versions: vec![version(1), version(2)],
+            ..first()
+        }])
+        .unwrap();
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.rules().unwrap(), [rule(RuleStatus::Running, 2)]);
+    let versions = reader.plugin_versions().unwrap();
+    let ids: Vec<u32> = versions.iter().map(|version| version.id).collect();
+    assert_eq!(ids, [1, 2]);
+    assert!(versions[0].code.is_empty());
+    assert_eq!(
+        reader.plugin_code(&[2; 32]).unwrap().as_deref(),
+        Some(&b"wasm"[..])
+    );
+    assert_eq!(reader.plugin_code(&[3; 32]).unwrap(), None);
+}
+
+#[test]
+fn dead_letters_stay_until_they_are_settled() {
+    let store = Store::in_memory().unwrap();
+    let letter = |id| DeadLetter {
+        id,
+        plugin: "shop".into(),
+        rule: "totals".into(),
+        version: 1,
+        seq: Seq(1),
+        table: TableId(0),
+        op: Op::Delete,
+        key: vec![1],
+        before: Some(vec![2]),
+        after: None,
+        time: 3,
+        error: "boom".into(),
+        parked_at: 4,
+    };
+    let ids = || -> Vec<u64> {
+        let reader = store.reader().unwrap();
+        let letters = reader.dead_letters().unwrap();
+        letters.map(|letter| letter.unwrap().id).collect()
+    };
+    let set = WriteSet {
+        dead_letters: vec![letter(1), letter(2), letter(3)],
+        ..WriteSet::default()
+    };
+    store.commit(&mut [set]).unwrap();
+    assert_eq!(ids(), [1, 2, 3]);
+    let set = WriteSet {
+        settled_dead_letters: vec![1, 3],
+        ..WriteSet::default()
+    };
+    store.commit(&mut [set]).unwrap();
+    assert_eq!(ids(), [2]);
+    // Numbers aren't given again.
+    assert_eq!(store.reader().unwrap().last_dead_letter().unwrap(), 3);
 }
