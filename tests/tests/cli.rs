@@ -88,12 +88,12 @@ fn exit_codes_tell_wrong_use_from_failure() {
     let site = site(&dir);
     for (arguments, code, says) in [
         (&["fly"][..], 2, "fly"),
-        (&["query"], 2, "TABLE"),
-        (&["tables", "-c", "missing.toml"], 2, "missing.toml"),
-        (&["dead-letters", "drop"], 2, "--all"),
-        (&["tables"], 1, "no store"),
-        (&["tail"], 1, "no daemon runs"),
-        (&["rules", "pause", "x"], 1, "no daemon runs"),
+        (&["query"][..], 2, "TABLE"),
+        (&["tables", "-c", "missing.toml"][..], 2, "missing.toml"),
+        (&["dead-letters", "drop"][..], 2, "--all"),
+        (&["tables"][..], 1, "no store"),
+        (&["tail"][..], 1, "no daemon runs"),
+        (&["rules", "pause", "x"][..], 1, "no daemon runs"),
     ] {
         let ran = site.run(arguments).unwrap();
         assert_eq!(ran.code(), code, "{arguments:?}: {}", ran.stderr());
@@ -197,7 +197,8 @@ fn standard_input_is_a_source_and_does_not_keep_the_host_from_ending() {
     stdin.write_all(user(1, "ada").as_bytes()).unwrap();
     stdin.flush().unwrap();
     // The stream's first line is the sign that the change is on disk.
-    let mut tail = ureq::get(url).call().unwrap().into_body().into_reader();
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    let mut tail = agent.get(url).call().unwrap().into_body().into_reader();
     let mut first = [0; 1];
     tail.read_exact(&mut first).unwrap();
     let (status, log) = daemon.end("TERM").unwrap();

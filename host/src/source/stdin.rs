@@ -117,7 +117,12 @@ impl Interruptible {
             let mut input = io::stdin().lock();
             loop {
                 let mut chunk = vec![0; READ_BYTES];
-                let read = input.read(&mut chunk);
+                let read = loop {
+                    match input.read(&mut chunk) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        read => break read,
+                    }
+                };
                 let ends = !matches!(read, Ok(1..));
                 let chunk = read.map(|len| {
                     chunk.truncate(len);
