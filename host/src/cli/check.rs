@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{ConfigArg, Failure, JsonArg, access, output};
 use crate::{
     config::Config,
-    daemon::setup,
     engine::{self, Control, Status},
     http::answers::{TableInfo, Tables},
     plugin_dir::PluginDir,
@@ -81,13 +80,13 @@ fn check(config: &Config) -> anyhow::Result<Report> {
         config.plugin_dir.clone(),
         runtime,
         &limits,
-        setup::plugin_configs(config),
+        config.plugin_configs(),
     );
     let (handle, engine) = engine::start(engine::Setup {
         store: Arc::new(Store::in_memory()?),
         limits,
-        tables: setup::table_options(config),
-        plugins: setup::plugin_options(config),
+        tables: config.table_options(),
+        plugins: config.plugin_options(),
         plugins_now: plugins.scan()?,
         ticks: false,
         clock: Arc::new(|| 0),

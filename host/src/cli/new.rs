@@ -16,7 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    scaffold::create(&args.dir)
+    let created = scaffold::create(&args.dir)
         .with_context(|| format!("can't make a plugin crate in {}", args.dir.display()))?;
-    Ok(output::line(&format!("made {}", args.dir.display()))?)
+    Ok(output::line(&created.to_string())?)
 }

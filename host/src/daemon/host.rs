@@ -13,10 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    announce::{Announced, Announcement},
-    setup,
-};
+use super::announce::{Announced, Announcement};
 use crate::{
     change::SourceBatch,
     config::Config,
@@ -77,8 +74,8 @@ impl Host {
         let (handle, engine) = engine::start(engine::Setup {
             store: Arc::new(store),
             limits: limits.clone(),
-            tables: setup::table_options(&config),
-            plugins: setup::plugin_options(&config),
+            tables: config.table_options(),
+            plugins: config.plugin_options(),
             plugins_now,
             ticks: !options.once,
             clock: Arc::new(now_micros),
@@ -297,7 +294,7 @@ fn load_plugins(
         config.plugin_dir.clone(),
         Arc::new(runtime),
         limits,
-        setup::plugin_configs(config),
+        config.plugin_configs(),
     );
     let now = plugins.scan().unwrap_or_else(|error| {
         // It may come later; what its plugins wrote stays.

@@ -11,7 +11,6 @@
 pub mod announce;
 mod host;
 mod logging;
-pub mod setup;
 mod signals;
 
 pub use host::{End, Host, Options};

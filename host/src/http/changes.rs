@@ -10,10 +10,11 @@ use std::{
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderMap, header},
 };
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
@@ -32,6 +33,11 @@ use crate::{
 const SOURCE: &str = "http";
 /// An idempotency key longer than this is refused: it is kept for a day.
 const KEY_BYTES_MAX: usize = 255;
+/// Of a body that is too large as many times the limit are read and thrown away, so that its sender
+/// comes to read the answer.
+const PASSED_OVER: usize = 4;
+/// Room made for a body before it is there.
+const BODY_BYTES_FIRST: usize = 1 << 20;
 
 pub(super) async fn post(
     State(api): State<Api>,
@@ -97,7 +103,7 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
     })
 }
 
-async fn read_body(api: &Api, mut request: Request) -> Result<Bytes, Problem> {
+async fn read_body(api: &Api, request: Request) -> Result<Bytes, Problem> {
     let max = api.limits.request_bytes_max;
     let too_large = || {
         Problem::new(
@@ -107,30 +113,53 @@ async fn read_body(api: &Api, mut request: Request) -> Result<Bytes, Problem> {
             ),
         )
     };
-    let announced = request
-        .headers()
+    let headers = request.headers();
+    let announced = headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > max as u64) {
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    let readable = max.saturating_mul(PASSED_OVER);
+    if announced > readable || (announced > max && headers.contains_key(header::EXPECT)) {
+        // A client that asks first hasn't begun to send.
         return Err(too_large());
     }
-    DefaultBodyLimit::max(max).apply(&mut request);
     let timeout = Duration::from_millis(api.limits.request_ms_max);
-    let body = tokio::time::timeout(timeout, Bytes::from_request(request, &()))
+    let reading = async {
+        let mut stream = request.into_body().into_data_stream();
+        let mut body = BytesMut::with_capacity(announced.min(BODY_BYTES_FIRST));
+        let mut seen = 0usize;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| {
+                Problem::new(Kind::BadRequest, format!("the body broke off: {error}"))
+            })?;
+            seen = seen.saturating_add(chunk.len());
+            if seen <= max {
+                body.extend_from_slice(&chunk);
+            } else {
+                // Most clients read the answer only once they have sent all.
+                body = BytesMut::new();
+                if seen > readable {
+                    break;
+                }
+            }
+        }
+        if seen > max {
+            Err(too_large())
+        } else {
+            Ok(body.freeze())
+        }
+    };
+    tokio::time::timeout(timeout, reading)
         .await
-        .map_err(|_| {
-            Problem::new(
+        .unwrap_or_else(|_| {
+            Err(Problem::new(
                 Kind::Timeout,
                 format!(
                     "the body didn't arrive within limits.request_ms_max = {} ms",
                     api.limits.request_ms_max
                 ),
-            )
-        })?;
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => Problem::new(Kind::BadRequest, rejection.body_text()),
-    })
+            ))
+        })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -8,16 +8,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::Problem, read};
 use crate::engine::Status;
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
-    let store = api.handle.store.clone();
-    let store_bytes =
-        super::blocking(move || store.file_bytes().map_err(Problem::internal)).await?;
+    let (store, board) = (api.handle.store.clone(), api.handle.board.clone());
+    let answer = super::blocking(move || {
+        let status = Status::clone(&board.load());
+        read::status(&store, status, true)
+    })
+    .await?;
     let text = render(
-        &api.handle.board.load(),
-        store_bytes,
+        &answer.status,
+        answer.store_bytes,
         api.refused.load(Ordering::Relaxed),
     );
     Ok((

@@ -284,11 +284,15 @@ pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem
     })
 }
 
-/// The status, with what the store says of itself.
+/// The status, with what the store says of itself: the board is a moment behind a commit, and whoever
+/// was told of one must find it here.
 ///
 /// # Errors
 /// If the store fails.
-pub fn status(store: &Store, status: Status, running: bool) -> Result<StatusAnswer, Problem> {
+pub fn status(store: &Store, mut status: Status, running: bool) -> Result<StatusAnswer, Problem> {
+    let durable = store.reader().map_err(Problem::internal)?.last_seq().0;
+    status.durable_seq = durable;
+    status.last_seq = status.last_seq.max(durable);
     Ok(StatusAnswer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         running,

@@ -157,6 +157,7 @@ fn spawn(
     positions: Vec<Position>,
 ) -> std::io::Result<thread::JoinHandle<anyhow::Result<()>>> {
     let kind = source.kind.clone();
+    let stop = context.stop.clone();
     let kind_name = kind.name();
     context.intake.show(&source.name, &|status| {
         kind_name.clone_into(&mut status.kind);
@@ -169,7 +170,8 @@ fn spawn(
                 Files::new(context, path, format, positions).run()
             }
             SourceKind::Stdin { format, table } => {
-                Stdin::new(context, format, table).run(std::io::stdin().lock())
+                let input = stdin::Interruptible::start(stop)?;
+                Stdin::new(context, format, table).run(input)
             }
         })
 }

@@ -3,14 +3,18 @@
 //! A pipe can't be read twice, so there is no position: what came in before a crash and was not yet
 //! committed is gone with the pipe. Input that must not be lost goes into files.
 
-use std::io::Read;
+use std::{
+    io::{self, Read},
+    thread,
+};
 
 use anyhow::Context;
+use crossbeam_channel::{Receiver, bounded, select};
 
 use crate::config::Format;
 
 use super::{
-    Setting,
+    Setting, Stop,
     reader::{Halt, Outstanding, RecordReader, keep_rest, submit},
 };
 
@@ -42,6 +46,10 @@ impl Stdin {
             let len = input
                 .read(&mut chunk)
                 .context("can't read standard input")?;
+            if len == 0 && self.setting.stop.is_wanted() {
+                // Not the input's end: half a line is no line.
+                break;
+            }
             buffer.extend_from_slice(&chunk[..len]);
             let mut start = 0;
             loop {
@@ -86,6 +94,70 @@ impl Stdin {
                 status.bad += 1;
                 status.last_error = Some(reason.clone());
             });
+        }
+    }
+}
+
+/// The process's standard input, read on a thread of its own: a pipe on which nothing comes would keep
+/// the end of the source waiting. Its end and a wish to end both read as the end of the input.
+pub(super) struct Interruptible {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    stop: Stop,
+    chunk: io::Cursor<Vec<u8>>,
+}
+
+impl Interruptible {
+    /// Begins to read. The thread ends with the input or the process.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(super) fn start(stop: Stop) -> io::Result<Self> {
+        let (sender, chunks) = bounded(1);
+        thread::Builder::new().name("stdin".into()).spawn(move || {
+            let mut input = io::stdin().lock();
+            loop {
+                let mut chunk = vec![0; READ_BYTES];
+                let read = loop {
+                    match input.read(&mut chunk) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        read => break read,
+                    }
+                };
+                let ends = !matches!(read, Ok(1..));
+                let chunk = read.map(|len| {
+                    chunk.truncate(len);
+                    chunk
+                });
+                if sender.send(chunk).is_err() || ends {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self {
+            chunks,
+            stop,
+            chunk: io::Cursor::default(),
+        })
+    }
+}
+
+impl Read for Interruptible {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.chunk.read(out)?;
+        if len > 0 {
+            return Ok(len);
+        }
+        select! {
+            recv(self.chunks) -> chunk => match chunk {
+                Ok(chunk) => {
+                    self.chunk = io::Cursor::new(chunk?);
+                    self.chunk.read(out)
+                }
+                // The thread has told the end already.
+                Err(_) => Ok(0),
+            },
+            // Closed, which is the signal.
+            recv(self.stop.signal) -> _ => Ok(0),
         }
     }
 }

@@ -1,0 +1,229 @@
+//! The command line as its users meet it: exit codes, what is printed where, with and without a daemon.
+
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
+
+use rulemill_tests::daemon::Site;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
+
+const CONFIGURATION: &str = r#"
+data_dir = "data"
+plugin_dir = "plugins"
+
+[http]
+listen = "127.0.0.1:0"
+
+[[source]]
+name = "inbox"
+kind = "files"
+path = "inbox"
+
+[[table]]
+name = "users"
+key = ["id"]
+columns = { id = "i64", name = "text?" }
+"#;
+
+fn site(dir: &tempfile::TempDir) -> Site {
+    let site = Site::new(PROGRAM, dir.path(), CONFIGURATION).unwrap();
+    std::fs::create_dir_all(dir.path().join("inbox")).unwrap();
+    site
+}
+
+fn user(id: i64, name: &str) -> String {
+    let line = json!({"table":"users","op":"upsert","after":{"id":id,"name":name}});
+    format!("{line}\n")
+}
+
+#[test]
+fn a_batch_run_is_read_without_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    let lines = user(2, "bob, \"the\" builder") + "{\"table\":\n" + &user(1, "ada");
+    site.write("inbox/users.jsonl", lines).unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+
+    assert_eq!(
+        site.ok(&["query", "users", "--format", "csv"]).unwrap(),
+        "id,name\n1,ada\n2,\"bob, \"\"the\"\" builder\"\n"
+    );
+    let json_lines = site.ok(&["query", "users", "--key", "1", "--json"]).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&json_lines).unwrap(),
+        json!({"id":1,"name":"ada"})
+    );
+    let table = site.ok(&["query", "users", "--from", "2"]).unwrap();
+    assert!(table.contains("bob") && !table.contains("ada"), "{table}");
+
+    let tables = site.json(&["tables", "--json"]).unwrap();
+    assert_eq!(tables["tables"][0]["name"], "users");
+    let status = site.json(&["status", "--json"]).unwrap();
+    assert_eq!(status["running"], false);
+    assert_eq!(status["durable_seq"], 2);
+    let bad = site
+        .json(&["dead-letters", "--source", "inbox", "--json"])
+        .unwrap();
+    let letters = bad["dead_letters"].as_array().unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["line"], 2);
+    let id = letters[0]["id"].to_string();
+    let shown = site
+        .json(&["dead-letters", "show", &id, "--source", "inbox"])
+        .unwrap();
+    assert_eq!(shown["text"], "{\"table\":");
+
+    // Nothing comes twice.
+    site.ok(&["run", "--once"]).unwrap();
+    let status = site.json(&["status", "--json"]).unwrap();
+    assert_eq!(status["durable_seq"], 2);
+}
+
+#[test]
+fn exit_codes_tell_wrong_use_from_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    for (arguments, code, says) in [
+        (&["fly"][..], 2, "fly"),
+        (&["query"][..], 2, "TABLE"),
+        (&["tables", "-c", "missing.toml"][..], 2, "missing.toml"),
+        (&["dead-letters", "drop"][..], 2, "--all"),
+        (&["tables"][..], 1, "no store"),
+        (&["tail"][..], 1, "no daemon runs"),
+        (&["rules", "pause", "x"][..], 1, "no daemon runs"),
+    ] {
+        let ran = site.run(arguments).unwrap();
+        assert_eq!(ran.code(), code, "{arguments:?}: {}", ran.stderr());
+        assert!(ran.stderr().contains(says), "{arguments:?}: {}", ran.stderr());
+        assert_eq!(ran.stdout(), "", "{arguments:?}");
+    }
+    site.ok(&["run", "--once"]).unwrap();
+    let ran = site.run(&["query", "nope"]).unwrap();
+    assert_eq!(ran.code(), 1);
+    assert!(ran.stderr().contains("there is no table nope"), "{}", ran.stderr());
+
+    site.write("wrong.toml", "data_dir = \"data\"\nplugin_dri = \"x\"\n")
+        .unwrap();
+    let ran = site.run(&["run", "-c", "wrong.toml"]).unwrap();
+    assert_eq!(ran.code(), 2);
+    assert!(ran.stderr().contains("wrong.toml:2"), "{}", ran.stderr());
+}
+
+#[test]
+fn help_lists_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = site(&dir).ok(&["--help"]).unwrap();
+    for command in [
+        "demo", "run", "new", "build", "check", "tables", "query", "rules", "dead-letters",
+        "status", "tail",
+    ] {
+        assert!(help.contains(&format!("  {command}")), "{command}: {help}");
+    }
+}
+
+#[test]
+fn check_names_the_plugin_that_would_be_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    assert!(site.ok(&["check"]).unwrap().contains("configuration: ok"));
+    site.write("plugins/junk.wasm", "no wasm at all").unwrap();
+    let ran = site.run(&["check", "--json"]).unwrap();
+    assert_eq!(ran.code(), 1);
+    assert!(ran.stderr().contains("junk"), "{}", ran.stderr());
+    let report: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    assert_eq!(report["ok"], false);
+    assert!(report["plugins"]["junk"]["refused"].is_string(), "{report}");
+    assert!(!dir.path().join("data").exists(), "check changes nothing");
+}
+
+#[test]
+fn a_daemon_is_asked_while_it_runs_and_ends_on_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    site.write("plugins/junk.wasm", "no wasm at all").unwrap();
+    let daemon = site.daemon().unwrap();
+
+    let second = site.run(&["run"]).unwrap();
+    assert_eq!(second.code(), 1);
+    assert!(second.stderr().contains("data"), "{}", second.stderr());
+
+    let status = site.json(&["status", "--json"]).unwrap();
+    assert_eq!(status["running"], true);
+    assert_eq!(status["ready"], true);
+    let rules = site.ok(&["rules"]).unwrap();
+    assert!(rules.contains("plugin junk refused"), "{rules}");
+    assert!(site.ok(&["tables"]).unwrap().contains("users"));
+    assert_eq!(site.ok(&["query", "users"]).unwrap().trim(), "no rows");
+    let ran = site.run(&["rules", "pause", "nope"]).unwrap();
+    assert_eq!(ran.code(), 1);
+    assert!(ran.stderr().contains("no rule nope"), "{}", ran.stderr());
+
+    let (status, log) = daemon.end("TERM").unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("SIGTERM"), "{log}");
+    assert!(!dir.path().join("data/daemon.json").exists());
+    assert_eq!(site.json(&["status", "--json"]).unwrap()["running"], false);
+}
+
+#[test]
+fn an_announcement_left_by_a_killed_daemon_misleads_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    let daemon = site.daemon().unwrap();
+    let (status, _) = daemon.end("KILL").unwrap();
+    assert_eq!(status.code(), None);
+    assert!(dir.path().join("data/daemon.json").exists());
+    assert!(site.ok(&["tables"]).unwrap().contains("users"));
+    let again = site.daemon().unwrap();
+    assert_eq!(site.json(&["status", "--json"]).unwrap()["running"], true);
+    let (status, _) = again.end("INT").unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn standard_input_is_a_source_and_does_not_keep_the_host_from_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration = CONFIGURATION.replace(
+        "kind = \"files\"\npath = \"inbox\"",
+        "kind = \"stdin\"",
+    );
+    let site = Site::new(PROGRAM, dir.path(), &configuration).unwrap();
+    let mut daemon = site.daemon_with(Stdio::piped()).unwrap();
+    let mut stdin = daemon.stdin().unwrap();
+    let url = daemon.url("/v1/tail?since=0");
+    stdin.write_all(user(1, "ada").as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    // The stream's first line is the sign that the change is on disk.
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    let mut tail = agent.get(url).call().unwrap().into_body().into_reader();
+    let mut first = [0; 1];
+    tail.read_exact(&mut first).unwrap();
+    let (status, log) = daemon.end("TERM").unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    drop(stdin);
+    assert!(site.ok(&["query", "users", "--json"]).unwrap().contains("ada"));
+}
+
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    let lines: String = (0..20_000).map(|id| user(id, "somebody")).collect();
+    site.write("inbox/users.jsonl", lines).unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+    let mut child = site
+        .command(&["query", "users", "--json", "--limit", "20000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 10]).unwrap();
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
