@@ -280,16 +280,22 @@ fn run_bounded(mut command: Command, bound: Duration) -> Result<(), String> {
     }
 }
 
+/// How much of another program's message is shown.
+const REASON_CHARS_MAX: usize = 160;
+
 /// The line of a program's error output that says most: the first that is marked as an error.
 fn reason(stderr: &str) -> String {
     let marked = stderr.lines().map(str::trim).find_map(|line| {
         line.strip_prefix("error: ")
             .or_else(|| line.strip_prefix("E: "))
     });
-    marked
+    let line = marked
         .or_else(|| stderr.lines().map(str::trim).rfind(|line| !line.is_empty()))
-        .unwrap_or("failed without a message")
-        .to_owned()
+        .unwrap_or("failed without a message");
+    match line.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +315,8 @@ mod tests {
         );
         check("one\ntwo\n\n", "two");
         check("", "failed without a message");
+        let long = "é".repeat(REASON_CHARS_MAX + 1);
+        check(&long, &format!("{}...", "é".repeat(REASON_CHARS_MAX)));
     }
 
     #[cfg(unix)]

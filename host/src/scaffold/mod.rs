@@ -245,7 +245,15 @@ mod tests {
         fs::create_dir(&dir).unwrap();
         let created = create(&dir).unwrap();
         assert_eq!(created.name, "order-totals");
-        assert!(created.to_string().contains("# plugins/order_totals.wasm"));
+        let told = created.to_string();
+        for line in [
+            "cargo test ",
+            "rulemill build ",
+            "rulemill run ",
+            "# plugins/order_totals.wasm",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
         for (path, _) in TEMPLATE {
             let text = fs::read_to_string(dir.join(path)).unwrap();
             assert!(!text.contains("{{"), "{path}");
