@@ -51,7 +51,9 @@ fn a_batch_run_is_read_without_a_daemon() {
         site.ok(&["query", "users", "--format", "csv"]).unwrap(),
         "id,name\n1,ada\n2,\"bob, \"\"the\"\" builder\"\n"
     );
-    let json_lines = site.ok(&["query", "users", "--key", "1", "--json"]).unwrap();
+    let json_lines = site
+        .ok(&["query", "users", "--key", "1", "--json"])
+        .unwrap();
     assert_eq!(
         serde_json::from_str::<Value>(&json_lines).unwrap(),
         json!({"id":1,"name":"ada"})
@@ -97,13 +99,21 @@ fn exit_codes_tell_wrong_use_from_failure() {
     ] {
         let ran = site.run(arguments).unwrap();
         assert_eq!(ran.code(), code, "{arguments:?}: {}", ran.stderr());
-        assert!(ran.stderr().contains(says), "{arguments:?}: {}", ran.stderr());
+        assert!(
+            ran.stderr().contains(says),
+            "{arguments:?}: {}",
+            ran.stderr()
+        );
         assert_eq!(ran.stdout(), "", "{arguments:?}");
     }
     site.ok(&["run", "--once"]).unwrap();
     let ran = site.run(&["query", "nope"]).unwrap();
     assert_eq!(ran.code(), 1);
-    assert!(ran.stderr().contains("there is no table nope"), "{}", ran.stderr());
+    assert!(
+        ran.stderr().contains("there is no table nope"),
+        "{}",
+        ran.stderr()
+    );
 
     site.write("wrong.toml", "data_dir = \"data\"\nplugin_dri = \"x\"\n")
         .unwrap();
@@ -117,8 +127,17 @@ fn help_lists_every_command() {
     let dir = tempfile::tempdir().unwrap();
     let help = site(&dir).ok(&["--help"]).unwrap();
     for command in [
-        "demo", "run", "new", "build", "check", "tables", "query", "rules", "dead-letters",
-        "status", "tail",
+        "demo",
+        "run",
+        "new",
+        "build",
+        "check",
+        "tables",
+        "query",
+        "rules",
+        "dead-letters",
+        "status",
+        "tail",
     ] {
         assert!(help.contains(&format!("  {command}")), "{command}: {help}");
     }
@@ -186,10 +205,8 @@ fn an_announcement_left_by_a_killed_daemon_misleads_nobody() {
 #[test]
 fn standard_input_is_a_source_and_does_not_keep_the_host_from_ending() {
     let dir = tempfile::tempdir().unwrap();
-    let configuration = CONFIGURATION.replace(
-        "kind = \"files\"\npath = \"inbox\"",
-        "kind = \"stdin\"",
-    );
+    let configuration =
+        CONFIGURATION.replace("kind = \"files\"\npath = \"inbox\"", "kind = \"stdin\"");
     let site = Site::new(PROGRAM, dir.path(), &configuration).unwrap();
     let mut daemon = site.daemon_with(Stdio::piped()).unwrap();
     let mut stdin = daemon.stdin().unwrap();
@@ -197,14 +214,21 @@ fn standard_input_is_a_source_and_does_not_keep_the_host_from_ending() {
     stdin.write_all(user(1, "ada").as_bytes()).unwrap();
     stdin.flush().unwrap();
     // The stream's first line is the sign that the change is on disk.
-    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    let agent = ureq::Agent::config_builder()
+        .proxy(None)
+        .build()
+        .new_agent();
     let mut tail = agent.get(url).call().unwrap().into_body().into_reader();
     let mut first = [0; 1];
     tail.read_exact(&mut first).unwrap();
     let (status, log) = daemon.end("TERM").unwrap();
     assert_eq!(status.code(), Some(0), "{log}");
     drop(stdin);
-    assert!(site.ok(&["query", "users", "--json"]).unwrap().contains("ada"));
+    assert!(
+        site.ok(&["query", "users", "--json"])
+            .unwrap()
+            .contains("ada")
+    );
 }
 
 #[test]

@@ -112,7 +112,10 @@ fn bad_requests_are_answered_and_leave_nothing() {
     assert_eq!(get(&daemon, "/v1/tables/users/rows")["rows"], json!([]));
     let mut unknown = agent().get(daemon.url("/nothing")).call().unwrap();
     assert_eq!(unknown.status(), 404);
-    assert_eq!(unknown.headers()["content-type"], "application/problem+json");
+    assert_eq!(
+        unknown.headers()["content-type"],
+        "application/problem+json"
+    );
     assert_eq!(json_of(&mut unknown)["type"], "/problems/not-found");
     // It still takes good ones.
     assert_eq!(post(&daemon, None, &user(1, "ada")).0, 200);
@@ -184,7 +187,10 @@ fn health_readiness_and_metrics_are_served() {
         .body_mut()
         .read_to_string()
         .unwrap();
-    assert!(metrics.lines().any(|line| line == "rulemill_durable_seq 1"), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line == "rulemill_durable_seq 1"),
+        "{metrics}"
+    );
     let bytes = metrics
         .lines()
         .find_map(|line| line.strip_prefix("rulemill_store_bytes "))

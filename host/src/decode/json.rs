@@ -70,6 +70,11 @@ impl Decoder {
         if text == "null" {
             return Ok(());
         }
+        if !text.starts_with('{') {
+            return Err(Reason::malformed(
+                "a change is a JSON object on a line of its own",
+            ));
+        }
         let mut line: Line<'_> = serde_json::from_str(text).map_err(|error| parse_error(&error))?;
         let mut enveloped = false;
         if let Some(payload) = line.payload.filter(|_| line.op.is_none()) {
