@@ -109,7 +109,11 @@ fn the_plugin_and_the_recomputation_agree() {
     harness.run();
     assert!(harness.faults().is_empty(), "{:?}", harness.faults());
     assert_eq!(harness.notifications().len() as u64, recomputation.warnings);
-    assert!(recomputation.warnings > 10, "stock hardly ever ran low");
+    assert!(
+        recomputation.warnings > 10,
+        "stock ran low {} times only",
+        recomputation.warnings
+    );
     for (table, expected) in recomputation.tables().unwrap() {
         // The harness gives values in the order of the plugin's columns; their names are the expected rows'.
         let names = columns(&table);

@@ -121,6 +121,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
     };
     let mut engine = Engine::new(&setup, reader, catalog, &handle)?;
     engine.begin(setup.plugins_now)?;
+    engine.settle_start()?;
     let board = handle.board.clone();
     let thread = thread::Builder::new()
         .name("engine".into())
@@ -285,10 +286,25 @@ impl Engine {
         self.committing || !self.pending.is_empty()
     }
 
-    /// Gives what is pending to the committer, if that is idle.
-    fn hand_over(&mut self) -> Result<(), Fatal> {
-        if self.committing || self.pending.is_empty() {
+    /// Stores what the start has decided (tables, plugin versions, rules), before anybody can look.
+    fn settle_start(&mut self) -> anyhow::Result<()> {
+        let mut group = self.take_pending();
+        if group.is_empty() {
             return Ok(());
+        }
+        self.store.commit(&mut group)?;
+        let reader = Arc::new(self.store.reader()?);
+        let view = self.view_mut();
+        view.hand_over();
+        view.settled(reader);
+        self.post_status();
+        Ok(())
+    }
+
+    /// Takes the pending write sets as a group, with the rules whose state has changed.
+    fn take_pending(&mut self) -> Vec<WriteSet> {
+        if self.pending.is_empty() {
+            return Vec::new();
         }
         let mut records = Vec::new();
         for state in self.states.iter_mut().filter(|state| state.dirty) {
@@ -298,9 +314,17 @@ impl Engine {
         if let Some(last) = self.pending.last_mut() {
             last.rules = records;
         }
-        let group = std::mem::take(&mut self.pending);
         self.pending_changes = 0;
         self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Gives what is pending to the committer, if that is idle.
+    fn hand_over(&mut self) -> Result<(), Fatal> {
+        if self.committing || self.pending.is_empty() {
+            return Ok(());
+        }
+        let group = self.take_pending();
         self.view_mut().hand_over();
         self.committing = true;
         self.committer

@@ -76,8 +76,14 @@ impl Engine {
                 self.stop_rule(place, RuleStatus::Unloaded);
             }
         }
-        if self.states.iter().any(|state| state.dirty) && self.pending.is_empty() {
-            self.finish(WriteSet::default(), 0);
+        let mut write_set = WriteSet::default();
+        let catalog = self.catalog.load();
+        if catalog.version != self.stored_catalog {
+            self.stored_catalog = catalog.version;
+            write_set.catalog = Some(catalog);
+        }
+        if write_set.catalog.is_some() || self.states.iter().any(|state| state.dirty) {
+            self.finish(write_set, 0);
         }
         self.post_status();
         Ok(())
