@@ -25,7 +25,7 @@ use rulemill_wire::{ValueRef, key};
 use crate::native::{Make, NativePlugin};
 
 /// What an engine is started with.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// The limits.
     pub limits: Limits,
@@ -35,17 +35,6 @@ pub struct Options {
     pub plugins: HashMap<String, PluginOptions>,
     /// Whether time moves on by the clock.
     pub ticks: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            tables: Vec::new(),
-            plugins: HashMap::new(),
-            ticks: false,
-        }
-    }
 }
 
 /// A running engine.

@@ -1,4 +1,5 @@
 //! The command line as its users meet it: exit codes, what is printed where, with and without a daemon.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,5 @@
 //! The API of a real daemon: what it answered is on disk, whatever happens to the process.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     io::{BufRead, BufReader},

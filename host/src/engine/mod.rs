@@ -251,7 +251,8 @@ impl Engine {
             if stopping && input.is_empty() && self.pending.is_empty() && !self.committing {
                 return Ok(());
             }
-            let takes_input = !self.is_full() && !(needs_commit && self.is_unsettled());
+            let must_settle = needs_commit && self.is_unsettled();
+            let takes_input = !(self.is_full() || must_settle);
             let input = if takes_input { input } else { &no_input };
             let committed = self.committer.committed.clone();
             let wait = if stepped || (needs_commit && !self.is_unsettled()) {

@@ -143,7 +143,11 @@ impl DoubleEndedIterator for KeyRange<'_> {
     }
 }
 
-fn valid<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+/// The two ends of a range of keys.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The bounds of a range; `None` if it is empty (a B-tree takes no bounds that cross).
+fn valid<'a>(from: &'a [u8], to: Option<&'a [u8]>) -> Option<Bounds<'a>> {
     match to {
         Some(to) if to <= from => None,
         Some(to) => Some((Bound::Included(from), Bound::Excluded(to))),

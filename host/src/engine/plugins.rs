@@ -17,6 +17,9 @@ use super::{
     state::RuleState,
 };
 
+/// A plugin's tables and rules, fitted to the catalog.
+type Links = (Vec<LinkedTable>, Vec<LinkedRule>);
+
 impl Engine {
     /// Takes over what the store remembers of rules, parked changes and timers.
     pub(super) fn restore(&mut self, reader: &Reader) -> anyhow::Result<()> {
@@ -268,7 +271,7 @@ impl Engine {
         name: &str,
         plugin: &Arc<dyn Plugin>,
         catalog: &mut Catalog,
-    ) -> Result<Vec<(Vec<LinkedTable>, Vec<LinkedRule>)>, String> {
+    ) -> Result<Vec<Links>, String> {
         let mut all: Vec<(&str, &Manifest)> = self
             .plugins
             .iter()
@@ -340,7 +343,7 @@ impl Engine {
         &self,
         name: &str,
         plugin: &Arc<dyn Plugin>,
-        links: &[(Vec<LinkedTable>, Vec<LinkedRule>)],
+        links: &[Links],
         options: PluginOptions,
     ) -> Result<(), String> {
         if options.backfill != Backfill::Snapshot || self.last_seq == Seq(0) {

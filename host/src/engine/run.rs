@@ -479,11 +479,12 @@ impl Engine {
                 counts[rule] += 1;
             }
         }
-        for rule in 0..self.plugins[plugin].rules.len() {
-            if counts[rule] > 0 {
+        let rules = self.plugins[plugin].rules.len();
+        for (rule, count) in counts.into_iter().enumerate().take(rules) {
+            if count > 0 {
                 let place = self.state_of(plugin, rule);
                 let state = &mut self.states[place];
-                state.record.changes += counts[rule];
+                state.record.changes += count;
                 state.record.version = version;
                 state.dirty = true;
             }

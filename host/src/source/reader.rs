@@ -219,10 +219,13 @@ pub(super) fn submit(setting: &Setting, batch: SourceBatch) -> Result<(), Halt> 
     Ok(())
 }
 
+/// How many batches are not yet durable, and the first refusal.
+type OpenBatches = (u64, Option<String>);
+
 /// Counts batches that are not yet durable.
 #[derive(Clone, Default)]
 pub(super) struct Outstanding {
-    state: Arc<(std::sync::Mutex<(u64, Option<String>)>, std::sync::Condvar)>,
+    state: Arc<(std::sync::Mutex<OpenBatches>, std::sync::Condvar)>,
 }
 
 impl Outstanding {
