@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The command under test.
-pub fn rulemill(dir: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn rulemill(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rulemill-under-test"));
     command
         .args(arguments)
@@ -26,7 +26,7 @@ pub fn rulemill(dir: &Path, arguments: &[&str]) -> Command {
 }
 
 /// A daemon; one that is dropped while it runs is killed.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     address: String,
     log: PathBuf,
@@ -34,7 +34,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one over the directory's `rulemill.toml` and waits until it is ready.
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let log = dir.join("daemon.log");
         let child = rulemill(dir, &["run"])
             .stdout(Stdio::null())
@@ -61,13 +61,13 @@ impl Daemon {
     }
 
     /// What `GET /v1/status` answers, if anything answers.
-    pub fn status(&self) -> Option<Json> {
+    pub(crate) fn status(&self) -> Option<Json> {
         let url = format!("http://{}/v1/status", self.address);
         ureq::get(url).call().ok()?.body_mut().read_json().ok()
     }
 
     /// Input that the daemon's sources have handed over so far, and whether all of it is durable.
-    pub fn taken(&self) -> Option<(u64, bool)> {
+    pub(crate) fn taken(&self) -> Option<(u64, bool)> {
         let status = self.status()?;
         let sources = status["sources"].as_object()?;
         let taken = sources
@@ -78,7 +78,7 @@ impl Daemon {
     }
 
     /// Posts changes; they are durable when this returns.
-    pub fn post(&self, changes: Vec<u8>) {
+    pub(crate) fn post(&self, changes: Vec<u8>) {
         let url = format!("http://{}/v1/changes", self.address);
         let request = ureq::post(url).header("Content-Type", "application/x-ndjson");
         if let Err(error) = request.send(&changes) {
@@ -90,7 +90,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If the daemon ends or the deadline passes first.
-    pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(found) = look(self) {
@@ -112,7 +112,7 @@ impl Daemon {
     }
 
     /// Sends SIGTERM and waits for the end, which must be a good one.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
         assert!(sent.success());

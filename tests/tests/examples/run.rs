@@ -21,19 +21,19 @@ use crate::{
 const BLESS: &str = "RULEMILL_BLESS";
 
 /// Runs the example of this name.
-pub fn example(name: &str) {
+pub(crate) fn example(name: &str) {
     let source = root().join("examples").join(name);
     let dir = TempDir::new().unwrap();
     copy(&source, dir.path());
+    let steps = steps::read(&fs::read_to_string(source.join("steps.txt")).unwrap());
     let mut example = Example {
-        steps: fs::read_to_string(source.join("steps.txt")).unwrap(),
         source,
         dir,
         daemon: None,
         blessed: BTreeSet::new(),
     };
-    for step in steps::read(&example.steps.clone()) {
-        example.step(&step);
+    for step in &steps {
+        example.step(step);
     }
     assert!(
         example.daemon.is_none(),
@@ -56,7 +56,6 @@ fn copy(from: &Path, to: &Path) {
 }
 
 struct Example {
-    steps: String,
     /// The example as it is checked in.
     source: PathBuf,
     /// Its copy.

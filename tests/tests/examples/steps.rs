@@ -3,7 +3,7 @@
 
 /// One thing that a user does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// `plugin NAME from DIR`: compile the crate (its path from the checkout's root) and put it into the plugin
     /// directory as NAME; a daemon that runs takes it up.
     Plugin { name: String, from: String },
@@ -24,7 +24,7 @@ pub enum Step {
 }
 
 /// Reads a file of steps.
-pub fn read(text: &str) -> Vec<Step> {
+pub(crate) fn read(text: &str) -> Vec<Step> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
