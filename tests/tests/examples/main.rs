@@ -3,7 +3,7 @@
 //! An example is a directory with a `rulemill.toml` and a `steps.txt`: what a user would do, one step a
 //! line ([`steps`]). The real binary does it; plugins are built as `rulemill build` builds them.
 //! `RULEMILL_BLESS=1` writes what came out as what is expected.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod daemon;
 mod run;
