@@ -118,8 +118,12 @@ pub(super) fn build(
 
     let (succeeded, messages, errors) = run(&mut command, quiet)?;
     if !succeeded {
+        let message = format!("plugin {} doesn't compile", package.plugin);
         // Unless quiet, cargo has shown its errors already.
-        bail!("plugin {} doesn't compile\n{errors}", package.plugin);
+        match quiet {
+            true => bail!("{message}:\n{}", errors.trim_end()),
+            false => bail!("{message}"),
+        }
     }
     artifact(&messages, package).with_context(|| {
         format!(
