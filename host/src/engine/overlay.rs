@@ -161,7 +161,11 @@ pub(super) fn index_entry(table: &Table, number: usize, row: &[u8], key: &[u8]) 
     for &column in &table.indexes[number].columns {
         // A row in the overlay was checked when it was made.
         let value = row::value(row, column).unwrap_or(rulemill_wire::ValueRef::Null);
-        key::write_nullable(value, &mut entry);
+        if table.columns[usize::from(column)].nullable {
+            key::write_nullable(value, &mut entry);
+        } else {
+            key::write(value, &mut entry);
+        }
     }
     entry.extend_from_slice(key);
     entry
