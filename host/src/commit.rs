@@ -10,8 +10,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
     change::{Refused, Seq},
+    limits::Limits,
     store::{self, Store, WriteSet},
 };
+
+/// How often what is old is looked for, in microseconds of the host's clock.
+const PRUNE_EVERY_MICROS: i64 = 60_000_000;
 
 /// A group that is on disk, or that failed.
 pub struct Committed {
@@ -32,16 +36,29 @@ impl Committer {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
+    pub fn start(
+        store: Arc<Store>,
+        limits: Arc<Limits>,
+        clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    ) -> std::io::Result<Self> {
         let (groups, incoming) = bounded::<Vec<WriteSet>>(1);
         let (report, committed) = bounded(2);
         let thread = thread::Builder::new()
             .name("committer".into())
             .spawn(move || {
+                let mut pruned_at = i64::MIN;
                 for group in incoming {
+                    let watermark = group.last().map_or(i64::MIN, |last| last.watermark);
                     if report.send(commit(&store, group)).is_err() {
                         // The engine is gone, and with it whoever could use another group.
                         return;
+                    }
+                    let now = clock();
+                    if now.saturating_sub(pruned_at) >= PRUNE_EVERY_MICROS {
+                        pruned_at = now;
+                        // Age is counted in the changes' own time: old changes that are only now
+                        // read in are not forgotten at once.
+                        prune(&store, &limits, now.min(watermark));
                     }
                 }
             })?;
@@ -72,6 +89,13 @@ impl Drop for Committer {
         {
             tracing::error!("the committer's thread panicked");
         }
+    }
+}
+
+/// Forgets what the limits no longer allow. What fails here is tried again the next time.
+fn prune(store: &Store, limits: &Limits, now: i64) {
+    if let Err(error) = store.prune(now, limits) {
+        tracing::warn!(%error, "can't remove what is old from the store");
     }
 }
 

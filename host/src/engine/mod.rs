@@ -192,7 +192,11 @@ impl Engine {
             board: handle.board.clone(),
             configured_tables: setup.tables.iter().map(|t| t.name.clone()).collect(),
             plugin_options: setup.plugins.clone(),
-            committer: Committer::start(setup.store.clone())?,
+            committer: Committer::start(
+                setup.store.clone(),
+                setup.limits.clone(),
+                setup.clock.clone(),
+            )?,
             store: setup.store.clone(),
             greatest_keys: GreatestKeys::default(),
             plugins: Vec::new(),
