@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded, select};
-use notify::Watcher;
+use notify::{
+    EventKind, Watcher,
+    event::{AccessKind, AccessMode},
+};
 
 use crate::{change::Position, config::Format, decode::Header};
 
@@ -127,9 +130,12 @@ impl Files {
     /// A channel on which something comes when something changes in the directory.
     fn watch(&self) -> anyhow::Result<(notify::RecommendedWatcher, Receiver<()>)> {
         let (wake, events) = bounded(1);
-        let mut watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
-            // Full: a look is due already.
-            let _ = wake.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event| {
+            // Reading a file, as this source does, is an event too: it must not call for another look.
+            if !matches!(event, Ok(notify::Event { kind, .. }) if is_reading(kind)) {
+                // Full: a look is due already.
+                let _ = wake.try_send(());
+            }
         })?;
         let dir = if self.path.is_file() {
             self.path.parent().unwrap_or(Path::new("."))
@@ -313,6 +319,11 @@ impl Files {
         let batch = open.records.batch(&self.setting, vec![position], done);
         submit(&self.setting, batch).map_err(Stopped::Halt)
     }
+}
+
+/// Whether an event says only that somebody has read a file.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 /// Why a pass ended early.
