@@ -1,6 +1,6 @@
 //! The whole path, from a file of changes to durable totals, and what WebAssembly costs on it.
 //!
-//! `cargo bench -p rulemill-tests --bench pipeline [-- --changes N] [--products N] [--rounds N] [--batch N]`
+//! `cargo bench -p rulemill-tests --bench pipeline [-- --changes N] [--products N] [--rounds N] [--limit NAME=VALUE]..`
 //!
 //! N Debezium changes of orders (70 % inserted, 20 % updated, 10 % deleted, about 190 bytes each) lie in a
 //! file; a host reads them, keeps the count and the sum of each product by the rule in `plugins/totals`, and ends
@@ -43,16 +43,16 @@ struct Wanted {
     changes: u64,
     products: u64,
     rounds: usize,
-    /// `limits.batch_changes_max`, where it isn't the default.
-    batch: Option<usize>,
+    /// Lines of `[limits]`.
+    limits: String,
 }
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [child, dir, kind, batch] = &arguments[..]
+    if let [child, dir, kind, limits] = &arguments[..]
         && child == "--child"
     {
-        let measured = run::run(Path::new(dir), Kind::parse(kind)?, batch.parse().ok())?;
+        let measured = run::run(Path::new(dir), Kind::parse(kind)?, limits)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     let mut runs: [Vec<Measured>; 4] = Default::default();
     for _ in 0..wanted.rounds {
         for (kind, runs) in KINDS.iter().zip(&mut runs) {
-            let measured = child(dir.path(), *kind, wanted.batch)?;
+            let measured = child(dir.path(), *kind, &wanted.limits)?;
             if measured.totals != input.totals {
                 bail!("{kind}: the totals differ from a recomputation");
             }
@@ -115,13 +115,17 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
         changes: 1_000_000,
         products: 1_000,
         rounds: 5,
-        batch: None,
+        limits: String::new(),
     };
     let mut arguments = arguments.iter().filter(|argument| *argument != "--bench");
     while let Some(name) = arguments.next() {
         let value = arguments
             .next()
             .with_context(|| format!("{name} needs a number"))?;
+        if name == "--limit" {
+            wanted.limits += &format!("{value}\n");
+            continue;
+        }
         let number: u64 = value
             .parse()
             .with_context(|| format!("{name} is {value:?}"))?;
@@ -129,19 +133,18 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
             "--changes" => wanted.changes = number,
             "--products" => wanted.products = number,
             "--rounds" => wanted.rounds = number as usize,
-            "--batch" => wanted.batch = Some(number as usize),
             _ => bail!("unknown argument {name}"),
         }
     }
     Ok(wanted)
 }
 
-fn child(dir: &Path, kind: Kind, batch: Option<usize>) -> Result<Measured> {
+fn child(dir: &Path, kind: Kind, limits: &str) -> Result<Measured> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--child")
         .arg(dir)
         .arg(kind.name())
-        .arg(batch.map_or_else(String::new, |batch| batch.to_string()))
+        .arg(limits)
         .stderr(std::process::Stdio::inherit())
         .output()?;
     if !output.status.success() {

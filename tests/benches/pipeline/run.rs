@@ -90,17 +90,14 @@ pub(crate) fn build_plugin(dir: &Path) -> Result<()> {
 }
 
 /// Takes the file from its start to its end.
-pub(crate) fn run(dir: &Path, kind: Kind, batch: Option<usize>) -> Result<Measured> {
+pub(crate) fn run(dir: &Path, kind: Kind, limits: &str) -> Result<Measured> {
     let data_dir = tempfile::Builder::new().prefix("data-").tempdir_in(dir)?;
-    let batch = batch.map_or_else(String::new, |batch| {
-        format!("[limits]\nbatch_changes_max = {batch}\n")
-    });
     let file = data_dir.path().join("rulemill.toml");
     std::fs::write(
         &file,
         format!(
             "data_dir = \"data\"\n[[source]]\nname = \"shop\"\nkind = \"files\"\npath = \"../inbox\"\nformat = \"debezium\"\n\
-             [[table]]\nname = \"orders\"\nkey = [\"id\"]\nmirror = {}\n{batch}",
+             [[table]]\nname = \"orders\"\nkey = [\"id\"]\nmirror = {}\n[limits]\n{limits}",
             kind.mirror
         ),
     )?;
