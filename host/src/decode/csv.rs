@@ -122,7 +122,7 @@ impl Splitter {
                     }
                     return bad(
                         bytes,
-                        self.field_number(),
+                        self.fields.len() + 1,
                         "opens a quote that nothing closes",
                     );
                 };
@@ -177,12 +177,12 @@ impl Splitter {
         let what = format!(
             "opens a quote that nothing closes in limits.line_bytes_max = {bytes_max} bytes"
         );
-        bad(bytes, self.field_number(), &what)
-    }
-
-    /// The field that is being read, from 1.
-    fn field_number(&self) -> usize {
-        self.fields.len() + 1
+        let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+        let before = self
+            .fields
+            .iter()
+            .take_while(|field| field.place.end <= line);
+        bad(bytes, before.count() + 1, &what)
     }
 
     /// The fields of the record that was split last.

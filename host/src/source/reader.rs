@@ -211,6 +211,13 @@ impl RecordReader {
             }
             split = self.splitter.unclosed(rest, max);
         }
+        if let Split::Record { len, .. } = split
+            && len > max
+            && memchr::memchr(b'\n', &rest[..max]).is_some()
+        {
+            // So long a field isn't taken anyway; more likely its quote is one too many.
+            split = self.splitter.unclosed(rest, max);
+        }
         match split {
             Split::Incomplete => Ok(Some(Next::More)),
             // Only half there: its end must not be taken for a line of its own.
