@@ -124,8 +124,9 @@ pub(super) fn value(
     value: &scan::Value<'_>,
 ) -> Result<Option<Value>, &'static str> {
     match (logical, value.kind) {
-        (Logical::Decimal(scale), Kind::Text(text)) => {
-            let text = text.text().ok_or("decimal in base64")?;
+        (Logical::Decimal(scale), Kind::Text { .. }) => {
+            let text = value.quoted().and_then(|quoted| quoted.text());
+            let text = text.ok_or("decimal in base64")?;
             unscaled(&text, scale).map(Some)
         }
         (Logical::VariableScaleDecimal, Kind::Object) => {

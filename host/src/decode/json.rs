@@ -69,6 +69,7 @@ struct Early {
 }
 
 /// What a change says of the row before.
+#[derive(Clone)]
 struct OldRow {
     key: Range<usize>,
     /// The row, if it is whole and wanted.
@@ -76,6 +77,7 @@ struct OldRow {
 }
 
 /// What a change says of the row after.
+#[derive(Clone)]
 struct NewRow {
     key: Range<usize>,
     row: Range<usize>,
@@ -89,13 +91,13 @@ enum Which {
 }
 
 fn text_of<'t>(value: &Value<'t>, key: &str) -> Result<std::borrow::Cow<'t, str>, Reason> {
-    match value.kind {
-        Kind::Text(quoted) => quoted.text().ok_or_else(|| {
+    match value.quoted() {
+        Some(quoted) => quoted.text().ok_or_else(|| {
             Reason::malformed(format!(
                 "\"{key}\" has an escape that stands for no character"
             ))
         }),
-        _ => Err(Reason::unfit(format!(
+        None => Err(Reason::unfit(format!(
             "\"{key}\" is {}, which is no text",
             shown(value.raw)
         ))),
@@ -139,12 +141,12 @@ impl Decoder {
             None => None,
         };
         let mut scan = Scanner::new(text);
-        let line = self.line(&mut scan, dialect, None, true);
-        let mut line = match line {
-            Ok(line) if scan.is_at_end() => line,
-            Ok(_) => return Err(malformed(text, Malformed::Syntax)),
+        let mut line = Line::default();
+        match self.line(&mut scan, &mut line, dialect, None, true) {
+            Ok(()) if scan.is_at_end() => {}
+            Ok(()) => return Err(malformed(text, Malformed::Syntax)),
             Err(fault) => return Err(malformed(text, fault)),
-        };
+        }
         let mut enveloped = false;
         if line.op.is_none() && dialect != Some(Dialect::Rulemill) {
             match line.payload.take() {
@@ -167,8 +169,8 @@ impl Decoder {
             false => Dialect::Rulemill,
         };
         match dialect.unwrap_or_else(told) {
-            Dialect::Debezium => self.debezium(line),
-            Dialect::Rulemill => self.rulemill(line),
+            Dialect::Debezium => self.debezium(&line),
+            Dialect::Rulemill => self.rulemill(&line),
         }
     }
 
@@ -176,11 +178,11 @@ impl Decoder {
     fn line<'t>(
         &mut self,
         scan: &mut Scanner<'t>,
+        line: &mut Line<'t>,
         dialect: Option<Dialect>,
         schema: Option<&Arc<Schema>>,
         outer: bool,
-    ) -> Result<Line<'t>, Malformed> {
-        let mut line = Line::default();
+    ) -> Result<(), Malformed> {
         let mut schema = schema.cloned();
         let mut guess = None;
         let mut first = true;
@@ -194,8 +196,8 @@ impl Decoder {
                     };
                     line.meet(bit, key);
                     let value = if scan.next_byte()? == b'{' {
-                        let guess = *guess.get_or_insert_with(|| self.guess(&line, scan, dialect));
-                        self.early(scan, which, guess, schema.as_deref(), &mut line)?
+                        let guess = *guess.get_or_insert_with(|| self.guess(line, scan, dialect));
+                        self.early(scan, which, guess, schema.as_deref(), line)?
                     } else {
                         scan.envelope()?
                     };
@@ -254,8 +256,9 @@ impl Decoder {
                     line.unknown.get_or_insert(name);
                     let dialect = dialect.or(Some(Dialect::Debezium));
                     line.payload = if scan.next_byte()? == b'{' {
-                        let inner = self.line(scan, dialect, schema.as_ref(), false)?;
-                        Some(Payload::Envelope(Box::new(inner)))
+                        let mut inner = Box::<Line<'_>>::default();
+                        self.line(scan, &mut inner, dialect, schema.as_ref(), false)?;
+                        Some(Payload::Envelope(inner))
                     } else {
                         let value = scan.envelope()?;
                         value.present().is_none().then_some(Payload::Null)
@@ -267,7 +270,7 @@ impl Decoder {
                 }
             }
         }
-        Ok(line)
+        Ok(())
     }
 
     /// The table that the rows probably are of, and the form.
@@ -282,9 +285,7 @@ impl Decoder {
             .as_ref()
             .and_then(|source| source.table.as_ref());
         if let Some(value) = line.table.as_ref().or(source) {
-            let Kind::Text(name) = value.kind else {
-                return None;
-            };
+            let name = value.quoted()?;
             let told = match line.table {
                 Some(_) => Dialect::Rulemill,
                 None => Dialect::Debezium,
@@ -339,7 +340,7 @@ impl Decoder {
         scan.envelope()
     }
 
-    fn rulemill(&mut self, line: Line<'_>) -> Result<(), Reason> {
+    fn rulemill(&mut self, line: &Line<'_>) -> Result<(), Reason> {
         if let Some(unknown) = &line.unknown {
             let name = unknown.text().unwrap_or_default();
             let hint = match line.table {
@@ -383,7 +384,7 @@ impl Decoder {
         self.change(table, op, line, Dialect::Rulemill, time, None)
     }
 
-    fn debezium(&mut self, line: Line<'_>) -> Result<(), Reason> {
+    fn debezium(&mut self, line: &Line<'_>) -> Result<(), Reason> {
         let source = line.source.as_ref();
         let name = source
             .and_then(|source| source.table.as_ref())
@@ -435,7 +436,7 @@ impl Decoder {
         &mut self,
         table: usize,
         op: RawOp,
-        line: Line<'_>,
+        line: &Line<'_>,
         dialect: Dialect,
         time: Option<i64>,
         schema: Option<&Schema>,
@@ -454,9 +455,9 @@ impl Decoder {
             return Ok(());
         }
         self.last_dialect = dialect;
-        let (early_old, early_new) = match line.early {
+        let (early_old, early_new) = match &line.early {
             Some(early) if early.table == table && early.dialect == dialect => {
-                (early.old, early.new)
+                (early.old.clone(), early.new.clone())
             }
             Some(_) => {
                 self.forget_rows();

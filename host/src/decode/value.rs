@@ -52,10 +52,10 @@ impl Target<'_> {
                 let range = if whole { ", out of range" } else { "" };
                 self.wrong(&format!("{}{range}", shown(value.raw)), ty)
             }
-            (Kind::Number | Kind::Text(_), Some(ColumnType::Decimal)) => {
+            (Kind::Number | Kind::Text { .. }, Some(ColumnType::Decimal)) => {
                 self.wrong(value.raw, "decimal of at most 28 digits")
             }
-            (Kind::Text(_), Some(ColumnType::Timestamp)) => {
+            (Kind::Text { .. }, Some(ColumnType::Timestamp)) => {
                 self.wrong(value.raw, "timestamp in whole microseconds")
             }
             _ => self.wrong(value.raw, ty),
@@ -84,6 +84,13 @@ pub(super) fn set(
         (Some(ColumnType::I64), Kind::Number) if target.logical.is_none() => {
             let number = value.raw.parse().map_err(|_| target.no_value(value))?;
             builder.set(target.id, ValueRef::I64(number));
+            Ok(())
+        }
+        (Some(ColumnType::Text), Kind::Text { escaped: false })
+            if target.logical.is_none() && value.raw.len() != UNAVAILABLE_FORMS[0].len() =>
+        {
+            let text = &value.raw[1..value.raw.len() - 1];
+            builder.set(target.id, ValueRef::Text(text));
             Ok(())
         }
         (_, Kind::Null) => Ok(()),
@@ -123,14 +130,14 @@ fn set_any(target: &Target<'_>, value: &Value<'_>, builder: &mut RowBuilder) -> 
             return Ok(());
         }
     }
-    let string = match value.kind {
-        Kind::Text(quoted) => Some(quoted.text().ok_or_else(|| {
+    let string = match value.quoted() {
+        Some(quoted) => Some(quoted.text().ok_or_else(|| {
             Reason::malformed(format!(
                 "table {}: column {} has an escape that stands for no character",
                 target.table, target.column
             ))
         })?),
-        _ => None,
+        None => None,
     };
     let Some(ty) = target.ty else {
         return untyped(target, value, string.as_deref(), builder);
