@@ -59,7 +59,7 @@ pub struct RawChange {
     pub key: Key,
     /// The key before, where the change moved the row to another one.
     pub old_key: Option<Key>,
-    /// The row before, where the source gave it whole.
+    /// The row before, where the source gave it whole and no mirror knows it.
     pub before: Option<Row>,
     /// The row after.
     pub after: Option<Row>,

@@ -150,3 +150,6 @@ fn value_from_text(ty: ColumnType, text: &str) -> Option<Value> {
     crate::decode::value_from_text(ty, text, &mut builder)?;
     builder.get(0).ok().map(ValueRef::to_owned)
 }
+
+#[cfg(test)]
+mod tests;

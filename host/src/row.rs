@@ -137,6 +137,14 @@ impl RowBuilder {
         }
     }
 
+    /// Whether a column has no value so far.
+    #[inline]
+    pub fn is_null(&self, column: ColumnId) -> bool {
+        self.places
+            .get(usize::from(column))
+            .is_none_or(|(start, end)| start == end)
+    }
+
     /// Appends the finished row to `out` and gives the range it takes there.
     pub fn finish(&self, out: &mut Vec<u8>) -> std::ops::Range<usize> {
         let start = out.len();

@@ -9,7 +9,10 @@ use base64::Engine as _;
 use rulemill_wire::{Date, Decimal, Timestamp, Value};
 use serde::Deserialize;
 
-use super::Reason;
+use super::{
+    Reason,
+    scan::{self, Kind},
+};
 
 /// How a column's values are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,11 @@ struct Field {
 }
 
 impl Schemas {
+    /// The last schema's text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What this schema says; `None` if nothing that matters.
     pub(super) fn of(&mut self, text: &str) -> Result<Option<Arc<Schema>>, Reason> {
         if text == self.text {
@@ -106,40 +114,48 @@ struct Scaled {
     value: String,
 }
 
-/// The value that this JSON text stands for; `None` if it isn't in the logical type's form (a connector
-/// may be set to send decimals as text).
+/// What this JSON value stands for; `None` if it isn't in the logical type's form (a connector may be set to
+/// send decimals and times as text).
 ///
 /// # Errors
 /// What was expected, if the value can't be held.
-pub(super) fn value(logical: Logical, raw: &str) -> Result<Option<Value>, &'static str> {
-    match logical {
-        Logical::Decimal(scale) => {
-            let Some(text) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) else {
-                return Ok(None);
-            };
-            unscaled(text, scale).map(Some)
+pub(super) fn value(
+    logical: Logical,
+    value: &scan::Value<'_>,
+) -> Result<Option<Value>, &'static str> {
+    match (logical, value.kind) {
+        (Logical::Decimal(scale), Kind::Text { .. }) => {
+            let text = value.quoted().and_then(|quoted| quoted.text());
+            let text = text.ok_or("decimal in base64")?;
+            unscaled(&text, scale).map(Some)
         }
-        Logical::VariableScaleDecimal => {
-            let scaled: Scaled = serde_json::from_str(raw).map_err(|_| "decimal with its scale")?;
+        (Logical::VariableScaleDecimal, Kind::Object) => {
+            let scaled: Scaled =
+                serde_json::from_str(value.raw).map_err(|_| "decimal with its scale")?;
             unscaled(&scaled.value, scaled.scale).map(Some)
         }
-        Logical::Date => {
-            let days: i32 = raw.parse().map_err(|_| "number of days")?;
+        (Logical::Date, Kind::Number) => {
+            let days: i32 = value.raw.parse().map_err(|_| "number of days")?;
             let date = Date::from_days(days).ok_or("date in range")?;
             Ok(Some(Value::Date(date)))
         }
-        Logical::Timestamp(per_second) => {
-            let units: i64 = raw.parse().map_err(|_| "number of time units")?;
+        (Logical::Timestamp(per_second), Kind::Number) => {
+            let units: i64 = value.raw.parse().map_err(|_| "number of time units")?;
             let micros = if per_second <= 1_000_000 {
                 units.checked_mul(1_000_000 / per_second)
             } else {
-                Some(units.div_euclid(per_second / 1_000_000))
+                let units_per_micro = per_second / 1_000_000;
+                if units % units_per_micro != 0 {
+                    return Err("timestamp in whole microseconds");
+                }
+                Some(units / units_per_micro)
             };
             let at = micros
                 .and_then(Timestamp::from_micros)
                 .ok_or("timestamp in range")?;
             Ok(Some(Value::Timestamp(at)))
         }
+        _ => Ok(None),
     }
 }
 

@@ -3,65 +3,122 @@
 //! `rulemill`: `{"table":..,"op":"insert|update|upsert|delete|truncate","before":{..},"after":{..},"ts":..}`.
 //! `debezium`: [the envelope](https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-change-events-value),
 //! bare or under `payload`; its table is `source.table`, its time `source.ts_ms`, else `ts_ms`.
+//!
+//! A line is looked at once. Its rows stand before the name of their table, as Debezium writes it; so the table is
+//! guessed from the text that follows, the rows are read as that table's, and if it turns out to be another's, or
+//! anything is wrong with them, they are read again.
 
-use std::borrow::Cow;
+use std::{ops::Range, sync::Arc};
 
-use rulemill_wire::{Timestamp, ValueRef};
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer as _, Error as _, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use rulemill_wire::Timestamp;
 
-use crate::{
-    catalog::{SharedCatalog, Table},
-    change::RawOp,
-    config::Format,
-    row::RowBuilder,
-};
+use crate::{change::RawOp, config::Format};
 
 use super::{
-    Decoder, Dialect, KnownColumn, Pending, Reason, connect, intern,
-    value::{ColumnSeed, Target},
+    Decoder, Dialect, Pending, Reason,
+    connect::Schema,
+    row::{Fault, Held, RowReader},
+    scan::{Kind, Malformed, Quoted, Scanner, Value},
+    text::{self, Finer},
+    value::shown,
 };
 
-/// The keys of both forms; what else stands there is passed over.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow, default)]
-    payload: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    schema: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    table: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    op: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    before: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    after: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    source: Option<Source<'a>>,
-    #[serde(borrow, default)]
-    ts: Option<Cow<'a, str>>,
-    #[serde(default)]
-    ts_ms: Option<i64>,
+/// The keys of the rulemill form.
+const KEYS: &str = "table, op, before, after, ts";
+
+/// A line's parts, as they stand in the text. Nulls are left out.
+#[derive(Default)]
+struct Line<'t> {
+    table: Option<Value<'t>>,
+    op: Option<Value<'t>>,
+    before: Option<Value<'t>>,
+    after: Option<Value<'t>>,
+    source: Option<Source<'t>>,
+    ts: Option<Value<'t>>,
+    ts_ms: Option<Value<'t>>,
+    schema: Option<&'t str>,
+    payload: Option<Payload<'t>>,
+    /// The first key that the rulemill form doesn't have.
+    unknown: Option<Quoted<'t>>,
+    /// The keys met so far, one bit each.
+    met: u16,
+    /// The first key that stands there twice.
+    twice: Option<&'static str>,
+    early: Option<Early>,
 }
 
-#[derive(Deserialize)]
-struct Source<'a> {
-    #[serde(borrow, default)]
-    table: Option<Cow<'a, str>>,
-    #[serde(default)]
-    ts_ms: Option<i64>,
+#[derive(Default)]
+struct Source<'t> {
+    table: Option<Value<'t>>,
+    ts_ms: Option<Value<'t>>,
+    /// A key that counts stands there twice.
+    twice: bool,
 }
 
-fn parse_error(error: &serde_json::Error) -> Reason {
-    let text = format!("not a change: {error}");
-    if error.is_data() {
-        Reason::unfit(text)
-    } else {
-        Reason::malformed(format!("malformed JSON: {error}"))
+enum Payload<'t> {
+    Null,
+    Envelope(Box<Line<'t>>),
+}
+
+/// The rows of a line, read before its end was.
+struct Early {
+    table: usize,
+    dialect: Dialect,
+    old: Option<OldRow>,
+    new: Option<NewRow>,
+}
+
+/// What a change says of the row before.
+#[derive(Clone)]
+struct OldRow {
+    key: Range<usize>,
+    /// The row, if it is whole and wanted.
+    row: Option<Range<usize>>,
+}
+
+/// What a change says of the row after.
+#[derive(Clone)]
+struct NewRow {
+    key: Range<usize>,
+    row: Range<usize>,
+}
+
+/// Which rows a line is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Old,
+    New,
+}
+
+fn text_of<'t>(value: &Value<'t>, key: &str) -> Result<std::borrow::Cow<'t, str>, Reason> {
+    match value.quoted() {
+        Some(quoted) => quoted.text().ok_or_else(|| {
+            Reason::malformed(format!(
+                "\"{key}\" has an escape that stands for no character"
+            ))
+        }),
+        None => Err(Reason::unfit(format!(
+            "\"{key}\" is {}, which is no text",
+            shown(value.raw)
+        ))),
+    }
+}
+
+impl<'t> Line<'t> {
+    fn op(&self, table: &str) -> Result<std::borrow::Cow<'t, str>, Reason> {
+        let op = self
+            .op
+            .as_ref()
+            .ok_or_else(|| Reason::unfit(format!("table {table}: the change has no \"op\"")))?;
+        text_of(op, "op")
+    }
+
+    /// Notes that a key has been met.
+    fn meet(&mut self, bit: u16, key: &'static str) {
+        if self.met & bit != 0 {
+            self.twice.get_or_insert(key);
+        }
+        self.met |= bit;
     }
 }
 
@@ -75,339 +132,495 @@ impl Decoder {
                 "a change is a JSON object on a line of its own",
             ));
         }
-        let mut line: Line<'_> = serde_json::from_str(text).map_err(|error| parse_error(&error))?;
-        let mut enveloped = false;
-        if let Some(payload) = line.payload.filter(|_| line.op.is_none()) {
-            if payload.get() == "null" {
-                return Ok(());
-            }
-            let schema = line.schema;
-            line = serde_json::from_str(payload.get()).map_err(|error| parse_error(&error))?;
-            line.schema = schema;
-            enveloped = true;
-        }
-        let debezium = match format {
-            Some(Format::Debezium) => true,
-            Some(Format::Rulemill) => false,
+        let dialect = match format {
+            Some(Format::Debezium) => Some(Dialect::Debezium),
+            Some(Format::Rulemill) => Some(Dialect::Rulemill),
             Some(Format::Csv) => {
                 return Err(Reason::malformed("a JSON line where CSV was expected"));
             }
-            None => enveloped || (line.table.is_none() && line.source.is_some()),
+            None => None,
         };
-        if debezium {
-            self.debezium(&line)
-        } else {
-            self.rulemill(&line)
+        let mut scan = Scanner::new(text);
+        let mut line = Line::default();
+        match self.line(&mut scan, &mut line, dialect, None, true) {
+            Ok(()) if scan.is_at_end() => {}
+            Ok(()) => return Err(malformed(text, Malformed::Syntax)),
+            Err(fault) => return Err(malformed(text, fault)),
+        }
+        let mut enveloped = false;
+        if line.op.is_none() && dialect != Some(Dialect::Rulemill) {
+            match line.payload.take() {
+                None => {}
+                Some(Payload::Null) => return Ok(()),
+                Some(Payload::Envelope(inner)) => {
+                    let (schema, twice) = (line.schema, line.twice);
+                    line = *inner;
+                    line.schema = schema;
+                    line.twice = twice.or(line.twice);
+                    enveloped = true;
+                }
+            }
+        }
+        if let Some(key) = line.twice {
+            return Err(Reason::unfit(format!("the change has \"{key}\" twice")));
+        }
+        let told = || match enveloped || (line.table.is_none() && line.source.is_some()) {
+            true => Dialect::Debezium,
+            false => Dialect::Rulemill,
+        };
+        match dialect.unwrap_or_else(told) {
+            Dialect::Debezium => self.debezium(&line),
+            Dialect::Rulemill => self.rulemill(&line),
         }
     }
 
+    /// Reads an envelope's keys, and its rows if their table can be guessed.
+    fn line<'t>(
+        &mut self,
+        scan: &mut Scanner<'t>,
+        line: &mut Line<'t>,
+        dialect: Option<Dialect>,
+        schema: Option<&Arc<Schema>>,
+        outer: bool,
+    ) -> Result<(), Malformed> {
+        let mut schema = schema.cloned();
+        let mut guess = None;
+        let mut first = true;
+        scan.enter()?;
+        while let Some(name) = scan.name(&mut first)? {
+            match name.text().as_deref() {
+                Some(key @ ("before" | "after")) => {
+                    let (which, bit, key) = match key {
+                        "before" => (Which::Old, 1, "before"),
+                        _ => (Which::New, 2, "after"),
+                    };
+                    line.meet(bit, key);
+                    let value = if scan.next_byte()? == b'{' {
+                        let guess = *guess.get_or_insert_with(|| self.guess(line, scan, dialect));
+                        self.early(scan, which, guess, schema.as_deref(), line)?
+                    } else {
+                        scan.envelope()?
+                    };
+                    match which {
+                        Which::Old => line.before = value.present(),
+                        Which::New => line.after = value.present(),
+                    }
+                }
+                Some("op") => {
+                    line.meet(4, "op");
+                    line.op = scan.envelope()?.present();
+                }
+                Some("table") => {
+                    line.meet(8, "table");
+                    line.table = scan.envelope()?.present();
+                }
+                Some("ts") => {
+                    line.meet(16, "ts");
+                    line.ts = scan.envelope()?.present();
+                }
+                Some("source") => {
+                    line.meet(32, "source");
+                    line.unknown.get_or_insert(name);
+                    if scan.next_byte()? == b'{' {
+                        let source = source(scan)?;
+                        if source.twice {
+                            line.twice.get_or_insert("source.table or source.ts_ms");
+                        }
+                        line.source = Some(source);
+                    } else {
+                        line.source = scan.envelope()?.present().map(|_| Source::default());
+                    }
+                }
+                Some("ts_ms") => {
+                    line.meet(64, "ts_ms");
+                    line.unknown.get_or_insert(name);
+                    line.ts_ms = scan.envelope()?.present();
+                }
+                Some("schema") => {
+                    line.unknown.get_or_insert(name);
+                    let known = self.connect.text();
+                    scan.next_byte()?;
+                    let rest = scan.rest();
+                    // Mostly the schema of the line before, which needs no second look.
+                    let text = if known.starts_with('{') && scan.pass(known) {
+                        &rest[..known.len()]
+                    } else {
+                        scan.envelope()?.raw
+                    };
+                    line.schema = Some(text);
+                    // What is wrong with it is said once it is known to count.
+                    schema = self.connect.of(text).ok().flatten();
+                }
+                Some("payload") if outer => {
+                    line.meet(128, "payload");
+                    line.unknown.get_or_insert(name);
+                    let dialect = dialect.or(Some(Dialect::Debezium));
+                    line.payload = if scan.next_byte()? == b'{' {
+                        let mut inner = Box::<Line<'_>>::default();
+                        self.line(scan, &mut inner, dialect, schema.as_ref(), false)?;
+                        Some(Payload::Envelope(inner))
+                    } else {
+                        let value = scan.envelope()?;
+                        value.present().is_none().then_some(Payload::Null)
+                    };
+                }
+                _ => {
+                    line.unknown.get_or_insert(name);
+                    scan.envelope()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that the rows probably are of, and the form.
+    fn guess(
+        &mut self,
+        line: &Line<'_>,
+        scan: &Scanner<'_>,
+        dialect: Option<Dialect>,
+    ) -> Option<(usize, Dialect)> {
+        let source = line
+            .source
+            .as_ref()
+            .and_then(|source| source.table.as_ref());
+        if let Some(value) = line.table.as_ref().or(source) {
+            let name = value.quoted()?;
+            let told = match line.table {
+                Some(_) => Dialect::Rulemill,
+                None => Dialect::Debezium,
+            };
+            return Some((self.table(&name.text()?).ok()?, dialect.unwrap_or(told)));
+        }
+        let rest = scan.rest();
+        let behind = &rest[self.find_table.find(rest.as_bytes())? + TABLE.len()..];
+        let name = behind.trim_start().strip_prefix(':')?.trim_start();
+        let name = name.strip_prefix('"')?;
+        let name = &name[..memchr::memchr(b'"', name.as_bytes())?];
+        Some((self.table(name).ok()?, dialect.unwrap_or(self.last_dialect)))
+    }
+
+    /// Reads a row as the guessed table's. Whatever goes wrong is left for later.
+    fn early<'t>(
+        &mut self,
+        scan: &mut Scanner<'t>,
+        which: Which,
+        guess: Option<(usize, Dialect)>,
+        schema: Option<&Schema>,
+        line: &mut Line<'t>,
+    ) -> Result<Value<'t>, Malformed> {
+        let Some((table, dialect)) = guess else {
+            return scan.envelope();
+        };
+        let start = scan.clone();
+        let rows = line.early.get_or_insert(Early {
+            table,
+            dialect,
+            old: None,
+            new: None,
+        });
+        let read = match which {
+            Which::Old => self
+                .old_row(table, scan, dialect, schema)
+                .map(|row| rows.old = Some(row)),
+            Which::New => self
+                .new_row(table, scan, dialect, schema)
+                .map(|row| rows.new = Some(row)),
+        };
+        // Columns are added to a table that is known to be the line's.
+        if read.is_ok() && self.learnt.is_empty() {
+            return Ok(Value {
+                raw: start.until(scan),
+                kind: Kind::Object,
+            });
+        }
+        self.forget_rows();
+        line.early = None;
+        *scan = start;
+        scan.envelope()
+    }
+
     fn rulemill(&mut self, line: &Line<'_>) -> Result<(), Reason> {
-        let table = line.table.as_deref().ok_or_else(|| {
+        if let Some(unknown) = &line.unknown {
+            let name = unknown.text().unwrap_or_default();
+            let hint = match line.table {
+                Some(_) => "",
+                None => " (a Debezium change has its table in \"source\")",
+            };
+            return Err(Reason::unfit(format!(
+                "the change has an unknown key {:?}: the keys are {KEYS}{hint}",
+                shown(&name)
+            )));
+        }
+        let name = line.table.as_ref().ok_or_else(|| {
             Reason::unfit("the change has no \"table\" (nor, as Debezium's would, a \"source\")")
         })?;
-        let op = match line.op.as_deref() {
-            Some("insert") => RawOp::Insert,
-            Some("update") => RawOp::Update,
-            Some("upsert") => RawOp::Upsert,
-            Some("delete") => RawOp::Delete,
-            Some("truncate") => RawOp::Truncate,
-            Some(other) => {
+        let name = text_of(name, "table")?;
+        let op = match &*line.op(&name)? {
+            "insert" => RawOp::Insert,
+            "update" => RawOp::Update,
+            "upsert" => RawOp::Upsert,
+            "delete" => RawOp::Delete,
+            "truncate" => RawOp::Truncate,
+            other => {
                 return Err(Reason::unfit(format!(
-                    "table {table}: unknown op {other:?}: insert, update, upsert, delete or truncate"
-                )));
-            }
-            None => {
-                return Err(Reason::unfit(format!(
-                    "table {table}: the change has no \"op\""
+                    "table {name}: unknown op {:?}: insert, update, upsert, delete or truncate",
+                    shown(other)
                 )));
             }
         };
-        let time = line
-            .ts
-            .as_deref()
-            .map(|ts| {
-                ts.parse::<Timestamp>()
-                    .map(Timestamp::micros)
-                    .map_err(|error| {
-                        Reason::unfit(format!("table {table}: \"ts\" is {ts:?}: {error}"))
-                    })
-            })
-            .transpose()?;
-        let table = self.table(table)?;
-        self.change(&table, op, line, Dialect::Rulemill, time, None)
+        let time = line.ts.as_ref().map(|ts| {
+            let ts = text_of(ts, "ts")?;
+            let time = text::timestamp(&ts, Finer::Cut).ok_or_else(|| {
+                Reason::unfit(format!(
+                    "table {name}: \"ts\" is {:?}: expected a timestamp as YYYY-MM-DDTHH:MM:SSZ",
+                    shown(&ts)
+                ))
+            })?;
+            Ok(time.micros())
+        });
+        let time = time.transpose()?;
+        let table = self.table(&name)?;
+        self.change(table, op, line, Dialect::Rulemill, time, None)
     }
 
     fn debezium(&mut self, line: &Line<'_>) -> Result<(), Reason> {
         let source = line.source.as_ref();
-        let table = source
-            .and_then(|source| source.table.as_deref())
+        let name = source
+            .and_then(|source| source.table.as_ref())
             .ok_or_else(|| {
                 Reason::unfit("the Debezium change has no \"source\" with a \"table\"")
             })?;
-        let op = match line.op.as_deref() {
-            Some("c") => RawOp::Insert,
-            Some("u") => RawOp::Update,
-            Some("d") => RawOp::Delete,
-            Some("r") => RawOp::Read,
-            Some("t") => RawOp::Truncate,
+        let name = text_of(name, "source.table")?;
+        let op = match &*line.op(&name)? {
+            "c" => RawOp::Insert,
+            "u" => RawOp::Update,
+            "d" => RawOp::Delete,
+            "r" => RawOp::Read,
+            "t" => RawOp::Truncate,
             // A message that the source's application put into its log is no row.
-            Some("m") => return Ok(()),
-            Some(other) => {
+            "m" => return Ok(()),
+            other => {
                 return Err(Reason::unfit(format!(
-                    "table {table}: unknown Debezium op {other:?}: c, u, d, r or t"
-                )));
-            }
-            None => {
-                return Err(Reason::unfit(format!(
-                    "table {table}: the change has no \"op\""
+                    "table {name}: unknown Debezium op {:?}: c, u, d, r or t",
+                    shown(other)
                 )));
             }
         };
         let millis = source.and_then(|source| source.ts_ms).or(line.ts_ms);
-        let time = millis
-            .map(|millis| {
-                millis
-                    .checked_mul(1_000)
-                    .filter(|&micros| Timestamp::from_micros(micros).is_some())
-                    .ok_or_else(|| {
-                        Reason::unfit(format!("table {table}: \"ts_ms\" {millis} is out of range"))
-                    })
-            })
-            .transpose()?;
-        let table = self.table(table)?;
+        let time = millis.map(|millis| {
+            millis
+                .raw
+                .parse::<i64>()
+                .ok()
+                .and_then(|millis| millis.checked_mul(1_000))
+                .and_then(Timestamp::from_micros)
+                .map(Timestamp::micros)
+                .ok_or_else(|| {
+                    Reason::unfit(format!(
+                        "table {name}: \"ts_ms\" is {}: expected a time in milliseconds, in range",
+                        shown(millis.raw)
+                    ))
+                })
+        });
+        let time = time.transpose()?;
+        let table = self.table(&name)?;
         let schema = match line.schema {
-            Some(schema) => self.connect.of(schema.get())?,
-            None => None,
+            Some(schema) if schema != "null" => self.connect.of(schema)?,
+            _ => None,
         };
-        self.change(&table, op, line, Dialect::Debezium, time, schema.as_deref())
+        self.change(table, op, line, Dialect::Debezium, time, schema.as_deref())
     }
 
     fn change(
         &mut self,
-        table: &Table,
+        table: usize,
         op: RawOp,
         line: &Line<'_>,
         dialect: Dialect,
         time: Option<i64>,
-        schema: Option<&connect::Schema>,
+        schema: Option<&Schema>,
     ) -> Result<(), Reason> {
+        let mut pending = Pending {
+            table: self.tables[table].table.id,
+            op,
+            key: 0..0,
+            old_key: None,
+            before: None,
+            after: None,
+            time,
+        };
         if op == RawOp::Truncate {
-            let end = self.buffer.len();
-            self.push(Pending {
-                table: table.id,
-                op,
-                key: end..end,
-                old_key: None,
-                before: None,
-                after: None,
-                time,
-            });
+            self.pending.push(pending);
             return Ok(());
         }
-        let missing = |what: &str| {
-            Reason::unfit(format!(
-                "table {}: the change has no \"{what}\"",
-                table.name
-            ))
+        self.last_dialect = dialect;
+        let (early_old, early_new) = match &line.early {
+            Some(early) if early.table == table && early.dialect == dialect => {
+                (early.old.clone(), early.new.clone())
+            }
+            Some(_) => {
+                self.forget_rows();
+                (None, None)
+            }
+            None => (None, None),
         };
-        let mut before_key = None;
-        let mut before = None;
-        let old = match op {
+        let missing = |decoder: &Self, what: &str| {
+            let table = &decoder.tables[table].table.name;
+            Reason::unfit(format!("table {table}: the change has no \"{what}\""))
+        };
+        let old = match (op, early_old, &line.before) {
+            (RawOp::Insert | RawOp::Read, _, _) => None,
+            (_, Some(old), _) => Some(old),
+            (_, None, Some(before)) => {
+                Some(self.late(table, before, "before", |decoder, scan| {
+                    decoder.old_row(table, scan, dialect, schema)
+                })?)
+            }
             // What a delete of our own form brings in `after` will do to name the row.
-            RawOp::Delete => Some(
-                line.before
-                    .or(line.after)
-                    .ok_or_else(|| missing("before"))?,
-            ),
-            RawOp::Insert | RawOp::Read => None,
-            _ => line.before,
+            (RawOp::Delete, None, None) => {
+                let after = line.after.as_ref().ok_or_else(|| missing(self, "before"))?;
+                Some(self.late(table, after, "after", |decoder, scan| {
+                    decoder.old_row(table, scan, dialect, schema)
+                })?)
+            }
+            (_, None, None) => None,
+        };
+        let new = match (op, early_new, &line.after) {
+            (RawOp::Delete, _, _) => None,
+            (_, Some(new), _) => Some(new),
+            (_, None, Some(after)) => Some(self.late(table, after, "after", |decoder, scan| {
+                decoder.new_row(table, scan, dialect, schema)
+            })?),
+            (_, None, None) => return Err(missing(self, "after")),
         };
         if let Some(old) = old {
-            let columns = self.row(table, old.get(), dialect, schema)?;
-            before_key = Some(self.finish_key(table)?);
-            // Under replica identity DEFAULT only the key comes: the mirror knows the rest.
-            if columns > table.key.len() {
-                before = Some(self.finish_row(table)?);
-            }
+            pending.before = old.row;
+            pending.key = old.key;
         }
-        let mut after = None;
-        let mut after_key = None;
-        if op != RawOp::Delete {
-            let new = line.after.ok_or_else(|| missing("after"))?;
-            self.row(table, new.get(), dialect, schema)?;
-            after_key = Some(self.finish_key(table)?);
-            after = Some(self.finish_row(table)?);
-        }
-        let moved = match (&before_key, &after_key) {
-            (Some(old), Some(new)) => self.buffer[old.clone()] != self.buffer[new.clone()],
-            _ => false,
-        };
-        if !table.mirror && before.is_none() && matches!(op, RawOp::Update | RawOp::Delete) {
+        let known = &self.tables[table].table;
+        if !known.mirror && pending.before.is_none() && matches!(op, RawOp::Update | RawOp::Delete)
+        {
             return Err(Reason::unfit(format!(
-                "table {}: the change has no whole \"before\", and the table keeps no rows to take it from (mirror = false)",
-                table.name
+                "table {}: the change has no whole \"before\" (only the key is known), and the table keeps no rows \
+                 to take it from (mirror = false)",
+                known.name
             )));
         }
-        let (key, old_key) = match (after_key, before_key) {
-            (Some(new), old) => (new, old.filter(|_| moved)),
-            (None, Some(old)) => (old, None),
-            (None, None) => return Err(missing("after")),
-        };
-        self.push(Pending {
-            table: table.id,
-            op,
-            key,
-            old_key,
-            before,
-            after,
-            time,
-        });
+        if let Some(new) = new {
+            let old_key = std::mem::replace(&mut pending.key, new.key.clone());
+            let moved = !old_key.is_empty() && self.buffer[old_key.clone()] != self.buffer[new.key];
+            pending.old_key = moved.then_some(old_key);
+            pending.after = Some(new.row);
+        }
+        self.pending.push(pending);
         Ok(())
     }
 
-    /// Reads a row object into the builder and gives how many columns it has.
-    fn row(
+    /// Reads a row again that the line has been stepped over.
+    fn late<T>(
         &mut self,
-        table: &Table,
-        text: &str,
-        dialect: Dialect,
-        schema: Option<&connect::Schema>,
-    ) -> Result<usize, Reason> {
-        self.builder.clear();
-        let mut order = std::mem::take(self.order(table));
-        let mut reason = None;
-        let visitor = RowVisitor {
-            table,
-            catalog: &self.catalog,
-            columns_max: self.limits.table_columns_max,
-            builder: &mut self.builder,
-            order: &mut order,
-            dialect,
-            schema,
-            reason: &mut reason,
-        };
-        let mut json = serde_json::Deserializer::from_str(text);
-        let result = json.deserialize_map(visitor);
-        *self.order(table) = order;
-        result.map_err(|error| {
-            reason.unwrap_or_else(|| Reason::unfit(format!("table {}: {error}", table.name)))
+        table: usize,
+        value: &Value<'_>,
+        what: &str,
+        read: impl FnOnce(&mut Self, &mut Scanner<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Reason> {
+        if !matches!(value.kind, Kind::Object) {
+            return Err(Reason::unfit(format!(
+                "table {}: \"{what}\" is {}, which is no row as a JSON object",
+                self.tables[table].table.name,
+                shown(value.raw)
+            )));
+        }
+        read(self, &mut Scanner::new(value.raw)).map_err(|fault| match fault {
+            Fault::Unfit(reason) => reason,
+            Fault::Malformed(fault) => malformed(value.raw, fault),
         })
     }
-}
 
-struct RowVisitor<'r> {
-    table: &'r Table,
-    catalog: &'r SharedCatalog,
-    columns_max: usize,
-    builder: &'r mut RowBuilder,
-    order: &'r mut Vec<KnownColumn>,
-    dialect: Dialect,
-    schema: Option<&'r connect::Schema>,
-    reason: &'r mut Option<Reason>,
-}
+    /// Reads the row before. Only its key is needed where the host keeps the rows itself.
+    fn old_row(
+        &mut self,
+        table: usize,
+        scan: &mut Scanner<'_>,
+        dialect: Dialect,
+        schema: Option<&Schema>,
+    ) -> Result<OldRow, Fault> {
+        let key_only = self.tables[table].table.mirror;
+        let held = self.row(table, scan, dialect, schema, key_only)?;
+        let key = self.finish_key(table).map_err(Fault::Unfit)?;
+        // Under replica identity DEFAULT only the key comes, the other columns left out or null.
+        let row = if held.more_than_key || (!key_only && self.tables[table].is_all_key()) {
+            Some(self.whole_row(table, held).map_err(Fault::Unfit)?)
+        } else {
+            None
+        };
+        Ok(OldRow { key, row })
+    }
 
-impl RowVisitor<'_> {
-    /// The place in `order` of the column that comes now, which mostly is where it was in the row before.
-    fn place(&mut self, name: &str, seen: usize) -> Result<usize, Reason> {
-        if let Some(known) = self.order.get(seen)
-            && known.name == name
-        {
-            return Ok(seen);
+    fn new_row(
+        &mut self,
+        table: usize,
+        scan: &mut Scanner<'_>,
+        dialect: Dialect,
+        schema: Option<&Schema>,
+    ) -> Result<NewRow, Fault> {
+        let held = self.row(table, scan, dialect, schema, false)?;
+        let key = self.finish_key(table).map_err(Fault::Unfit)?;
+        let row = self.whole_row(table, held).map_err(Fault::Unfit)?;
+        Ok(NewRow { key, row })
+    }
+
+    fn row(
+        &mut self,
+        table: usize,
+        scan: &mut Scanner<'_>,
+        dialect: Dialect,
+        schema: Option<&Schema>,
+        key_only: bool,
+    ) -> Result<Held, Fault> {
+        RowReader {
+            known: &mut self.tables[table],
+            builder: &mut self.builder,
+            dialect,
+            schema,
+            key_only,
+            new_columns: &mut self.learnt.columns,
         }
-        if let Some(place) = self.order.iter().position(|known| known.name == name) {
-            if place < seen {
-                // Told apart from a duplicate by the caller, who knows what has been set.
-                return Ok(place);
-            }
-            self.order.swap(seen, place);
-            return Ok(seen);
-        }
-        let known = intern(self.catalog, self.table, name, self.columns_max)?;
-        let place = seen.min(self.order.len());
-        self.order.insert(place, known);
-        Ok(place)
+        .read(scan)
     }
 }
 
-impl<'de> Visitor<'de> for RowVisitor<'_> {
-    /// How many columns there were.
-    type Value = usize;
+/// What stands before a table's name in what follows a row.
+pub(super) const TABLE: &str = "\"table\"";
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a row as a JSON object")
+/// Reads a Debezium `source`.
+fn source<'t>(scan: &mut Scanner<'t>) -> Result<Source<'t>, Malformed> {
+    let mut source = Source::default();
+    let mut first = true;
+    scan.enter()?;
+    while let Some(name) = scan.name(&mut first)? {
+        let value = scan.envelope()?;
+        let place = match name.text().as_deref() {
+            Some("table") => &mut source.table,
+            Some("ts_ms") => &mut source.ts_ms,
+            _ => continue,
+        };
+        source.twice |= place.is_some();
+        *place = value.present();
     }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<usize, A::Error> {
-        let mut seen = 0;
-        while let Some(name) = map.next_key_seed(NameSeed)? {
-            let place = match self.place(&name, seen) {
-                Ok(place) => place,
-                Err(reason) => {
-                    *self.reason = Some(reason);
-                    return Err(A::Error::custom("a column"));
-                }
-            };
-            if place < seen {
-                *self.reason = Some(Reason::unfit(format!(
-                    "table {}: column {name} stands twice in one row",
-                    self.table.name
-                )));
-                return Err(A::Error::custom("a column twice"));
-            }
-            seen += 1;
-            let column = &self.order[place];
-            let logical = self.schema.and_then(|schema| schema.column(&column.name));
-            let target = Target {
-                table: &self.table.name,
-                column: &column.name,
-                id: column.id,
-                ty: column.ty,
-                dialect: self.dialect,
-                logical,
-            };
-            map.next_value_seed(ColumnSeed {
-                target,
-                builder: self.builder,
-                reason: self.reason,
-            })?;
-            if !column.nullable
-                && column.ty.is_some()
-                && matches!(self.builder.get(column.id), Ok(ValueRef::Null))
-            {
-                *self.reason = Some(Reason::unfit(format!(
-                    "table {}: column {} can't be null",
-                    self.table.name, column.name
-                )));
-                return Err(A::Error::custom("null"));
-            }
-        }
-        Ok(seen)
-    }
+    Ok(source)
 }
 
-/// Reads a key without copying it where it has no escapes.
-struct NameSeed;
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        struct NameVisitor;
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Cow<'de, str>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a column's name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(name))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(name.to_owned()))
-            }
-        }
-        json.deserialize_str(NameVisitor)
+/// What is wrong with text that is no JSON: where, `serde_json` says.
+#[cold]
+fn malformed(text: &str, fault: Malformed) -> Reason {
+    match (fault, serde_json::from_str::<serde::de::IgnoredAny>(text)) {
+        (Malformed::Syntax, Err(error)) => Reason::malformed(format!("malformed JSON: {error}")),
+        (Malformed::Syntax, Ok(_)) => Reason::malformed("malformed JSON"),
+        (Malformed::TooDeep, _) => Reason::malformed(format!(
+            "the JSON has brackets in brackets more than {} deep",
+            super::scan::DEPTH_MAX
+        )),
     }
 }

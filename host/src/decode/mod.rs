@@ -3,7 +3,8 @@
 //! Owns the forms that input can have (`rulemill` and Debezium JSON, CSV), the conversion of their values to
 //! the columns' types, and the reasons it gives when it can't. It never opens a file, numbers a change
 //! or looks at a row that is stored. One line that can't be taken is refused with a [`Reason`] and
-//! leaves nothing behind; the next one can go on.
+//! leaves nothing behind; the next one can go on. Columns that a table doesn't have yet are added to its dictionary
+//! once the whole line is known to be good; then the line is read again.
 //!
 //! Rows are written one behind the other into a buffer which the changes of a chunk share, so that a
 //! change costs no allocation.
@@ -11,22 +12,28 @@
 mod connect;
 mod csv;
 mod json;
+mod row;
+mod scan;
+mod text;
 mod value;
 
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use rulemill_wire::{ColumnType, ValueRef, key};
 
 use crate::{
-    catalog::{Catalog, SharedCatalog, Table, TableId},
+    catalog::{Catalog, SharedCatalog, TableId},
     change::{RawChange, RawOp},
     config::Format,
     limits::Limits,
     row::{ColumnId, RowBuilder},
 };
 
-pub use csv::{Header, record_end};
+use row::{Held, Known};
+
+pub use csv::{Header, Split, Splitter};
 
 /// Why input can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +66,9 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What text in UTF-8 may begin with, and which is no part of it.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The first line of a body that can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
@@ -81,6 +91,8 @@ pub fn decode_ndjson(
 ) -> Result<Vec<RawChange>, BadLine> {
     let mut decoder = Decoder::new(catalog.clone(), limits);
     let mut offset = 0;
+    // Some editors and shells begin a file with this.
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     for (number, line) in body.split(|&byte| byte == b'\n').enumerate() {
         let taken = if decoder.len() >= limits.transaction_changes_max {
             Err(Reason::unfit(format!(
@@ -104,15 +116,43 @@ pub fn decode_ndjson(
 pub struct Decoder {
     catalog: Arc<SharedCatalog>,
     limits: DecodeLimits,
-    /// The catalog that `columns` are of.
-    known: Arc<Catalog>,
-    /// By table number: the columns in the order in which the last row had them.
-    orders: Vec<Vec<KnownColumn>>,
+    /// The catalog that `tables` are of.
+    catalog_now: Arc<Catalog>,
+    /// The tables that input has named.
+    tables: Vec<Known>,
+    /// By table number: its place in `tables`.
+    places: Vec<Option<usize>>,
+    /// The place of the last line's table.
+    last_table: usize,
+    last_dialect: Dialect,
     builder: RowBuilder,
     buffer: Vec<u8>,
     pending: Vec<Pending>,
+    /// Where the rows of the line at hand begin in `buffer`.
+    line_start: usize,
+    learnt: Learnt,
     /// The Connect schema of the last line that had one, and what it says.
     connect: connect::Schemas,
+    find_table: Finder<'static>,
+}
+
+/// What the line at hand says of its table that the catalog doesn't.
+#[derive(Debug, Default)]
+struct Learnt {
+    columns: Vec<String>,
+    /// Types of key columns that had none.
+    key_types: Vec<(ColumnId, ColumnType)>,
+}
+
+impl Learnt {
+    fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.key_types.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.columns.clear();
+        self.key_types.clear();
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,15 +161,6 @@ struct DecodeLimits {
     key_bytes_max: usize,
     row_bytes_max: usize,
     table_columns_max: usize,
-}
-
-/// A column as a row's decoder knows it.
-#[derive(Debug, Clone)]
-struct KnownColumn {
-    name: String,
-    id: ColumnId,
-    ty: Option<ColumnType>,
-    nullable: bool,
 }
 
 /// A change whose rows are ranges of the buffer.
@@ -154,7 +185,7 @@ impl Decoder {
     /// A decoder for the tables of this catalog.
     pub fn new(catalog: Arc<SharedCatalog>, limits: &Limits) -> Self {
         Self {
-            known: catalog.load(),
+            catalog_now: catalog.load(),
             catalog,
             limits: DecodeLimits {
                 line_bytes_max: limits.line_bytes_max,
@@ -162,11 +193,17 @@ impl Decoder {
                 row_bytes_max: limits.row_bytes_max,
                 table_columns_max: limits.table_columns_max,
             },
-            orders: Vec::new(),
+            tables: Vec::new(),
+            places: Vec::new(),
+            last_table: 0,
+            last_dialect: Dialect::Debezium,
             builder: RowBuilder::default(),
             buffer: Vec::new(),
             pending: Vec::new(),
+            line_start: 0,
+            learnt: Learnt::default(),
             connect: connect::Schemas::default(),
+            find_table: Finder::new(json::TABLE),
         }
     }
 
@@ -208,17 +245,10 @@ impl Decoder {
                 error.valid_up_to()
             ))
         })?;
-        let start = self.buffer.len();
-        let changes = self.pending.len();
-        let result = self.json(text, format);
-        if result.is_err() {
-            self.buffer.truncate(start);
-            self.pending.truncate(changes);
-        }
-        result
+        self.attempt(|decoder| decoder.json(text, format))
     }
 
-    /// Decodes a CSV record into an upsert of `table`.
+    /// Decodes a CSV record, which `splitter` has split, into an upsert of `table`.
     ///
     /// # Errors
     /// Why the record can't be taken; then nothing of it is.
@@ -227,15 +257,53 @@ impl Decoder {
         table: &str,
         header: &Header,
         record: &[u8],
+        splitter: &Splitter,
     ) -> Result<(), Reason> {
-        let start = self.buffer.len();
+        self.attempt(|decoder| decoder.csv(table, header, record, splitter))
+    }
+
+    /// Takes a line whole or not at all; again, if it has columns that its table gets now.
+    #[inline]
+    fn attempt(&mut self, read: impl Fn(&mut Self) -> Result<(), Reason>) -> Result<(), Reason> {
         let changes = self.pending.len();
-        let result = self.csv(table, header, record);
-        if result.is_err() {
-            self.buffer.truncate(start);
+        loop {
+            self.refresh();
+            self.line_start = self.buffer.len();
+            self.learnt.clear();
+            let result = read(self);
+            if result.is_ok() && self.learnt.is_empty() {
+                return result;
+            }
+            let table = self.pending.get(changes).map(|pending| pending.table);
+            self.buffer.truncate(self.line_start);
             self.pending.truncate(changes);
+            result?;
+            // Each time round the table has columns or types that it hadn't, so this ends.
+            if let Some(table) = table {
+                self.learn(table)?;
+            }
         }
-        result
+    }
+
+    /// Tells the catalog what the line says of its table.
+    #[cold]
+    fn learn(&mut self, table: TableId) -> Result<(), Reason> {
+        if !self.learnt.columns.is_empty() {
+            let names: Vec<&str> = self.learnt.columns.iter().map(String::as_str).collect();
+            self.catalog
+                .intern_columns(table, &names, self.limits.table_columns_max)
+                .map_err(|error| Reason::unfit(error.to_string()))?;
+        }
+        for &(column, ty) in &self.learnt.key_types {
+            self.catalog.set_type(table, column, ty);
+        }
+        Ok(())
+    }
+
+    /// Forgets the rows that the line at hand has left so far.
+    fn forget_rows(&mut self) {
+        self.buffer.truncate(self.line_start);
+        self.learnt.clear();
     }
 
     /// The changes decoded since the last call, in order.
@@ -258,38 +326,61 @@ impl Decoder {
             .collect()
     }
 
-    /// The table with this name. Columns that were learnt under an older catalog are forgotten.
-    fn table(&mut self, name: &str) -> Result<Arc<Table>, Reason> {
-        if self.catalog.version() != self.known.version {
-            self.known = self.catalog.load();
-            self.orders.clear();
+    /// Forgets the tables if the catalog has changed.
+    #[inline]
+    fn refresh(&mut self) {
+        if self.catalog.version() != self.catalog_now.version {
+            self.catalog_now = self.catalog.load();
+            self.tables.clear();
+            self.places.clear();
         }
-        match self.known.by_name(name) {
-            Some(table) if table.is_derived() => Err(Reason::unfit(format!(
+    }
+
+    /// The place of the table with this name.
+    #[inline]
+    fn table(&mut self, name: &str) -> Result<usize, Reason> {
+        match self.tables.get(self.last_table) {
+            Some(known) if known.table.name == name => Ok(self.last_table),
+            _ => self.other_table(name),
+        }
+    }
+
+    fn other_table(&mut self, name: &str) -> Result<usize, Reason> {
+        let Some(table) = self.catalog_now.by_name(name) else {
+            return Err(Reason::unfit(format!(
+                "unknown table {}: no plugin reads it and no [[table]] names it",
+                value::shown(name)
+            )));
+        };
+        if table.is_derived() {
+            return Err(Reason::unfit(format!(
                 "table {name} belongs to a plugin's rules: no source can write it"
-            ))),
-            Some(table) => Ok(table.clone()),
-            None => Err(Reason::unfit(format!(
-                "unknown table {name}: no plugin reads it and no [[table]] names it"
-            ))),
+            )));
         }
+        let number = table.id.0 as usize;
+        if self.places.len() <= number {
+            self.places.resize(number + 1, None);
+        }
+        let place = *self.places[number].get_or_insert_with(|| {
+            self.tables.push(Known::new(table.clone()));
+            self.tables.len() - 1
+        });
+        self.last_table = place;
+        Ok(place)
     }
 
-    fn order(&mut self, table: &Table) -> &mut Vec<KnownColumn> {
-        let place = table.id.0 as usize;
-        if self.orders.len() <= place {
-            self.orders.resize_with(place + 1, Vec::new);
+    /// Puts the builder's row into the buffer if it is whole.
+    #[inline]
+    fn whole_row(&mut self, table: usize, held: Held) -> Result<Range<usize>, Reason> {
+        let known = &self.tables[table];
+        if let Some(column) = known.lack(&self.builder) {
+            return Err(known.lacks(column, held.columns));
         }
-        &mut self.orders[place]
-    }
-
-    /// Puts the builder's row into the buffer.
-    fn finish_row(&mut self, table: &Table) -> Result<Range<usize>, Reason> {
         let range = self.builder.finish(&mut self.buffer);
         if range.len() > self.limits.row_bytes_max {
             return Err(Reason::unfit(format!(
                 "a row of table {} has {} bytes, more than limits.row_bytes_max = {}",
-                table.name,
+                known.table.name,
                 range.len(),
                 self.limits.row_bytes_max
             )));
@@ -298,8 +389,10 @@ impl Decoder {
     }
 
     /// Puts the key of the builder's row into the buffer.
-    fn finish_key(&mut self, table: &Table) -> Result<Range<usize>, Reason> {
+    #[inline]
+    fn finish_key(&mut self, table: usize) -> Result<Range<usize>, Reason> {
         let start = self.buffer.len();
+        let table = &*self.tables[table].table;
         for (id, column) in table.key_columns() {
             match self.builder.get(id) {
                 Ok(ValueRef::Null) | Err(_) => {
@@ -310,15 +403,27 @@ impl Decoder {
                 }
                 Ok(value @ (ValueRef::F64(_) | ValueRef::Json(_))) => {
                     return Err(Reason::unfit(format!(
-                        "table {}: the key column {} holds {value:?}, which can't be a key",
-                        table.name, column.name
+                        "table {}: the key column {} holds {}, which can't be a key",
+                        table.name,
+                        column.name,
+                        value::shown(&format!("{value:?}"))
                     )));
                 }
                 Ok(value) => {
                     if column.ty.is_none()
                         && let Some(ty) = value.column_type()
                     {
-                        self.catalog.set_type(table.id, id, ty);
+                        let learnt = &mut self.learnt.key_types;
+                        match learnt.iter().find(|(known, _)| *known == id) {
+                            None => learnt.push((id, ty)),
+                            Some((_, first)) if *first == ty => {}
+                            Some((_, first)) => {
+                                return Err(Reason::unfit(format!(
+                                    "table {}: the key column {} is {first} before and {ty} after",
+                                    table.name, column.name
+                                )));
+                            }
+                        }
                     }
                     key::write(value, &mut self.buffer);
                 }
@@ -335,41 +440,11 @@ impl Decoder {
         }
         Ok(range)
     }
-
-    fn push(&mut self, pending: Pending) {
-        self.pending.push(pending);
-    }
 }
 
 /// Puts a value that is given as text into column 0 of a row; `None` if it is none of this type.
 pub(crate) fn value_from_text(ty: ColumnType, text: &str, builder: &mut RowBuilder) -> Option<()> {
     value::from_text(ty, text, 0, builder)
-}
-
-/// A column that a row has, in the dictionary: found or added.
-fn intern(
-    catalog: &SharedCatalog,
-    table: &Table,
-    name: &str,
-    columns_max: usize,
-) -> Result<KnownColumn, Reason> {
-    if let Some((id, column)) = table.column(name) {
-        return Ok(KnownColumn {
-            name: name.to_owned(),
-            id,
-            ty: column.ty,
-            nullable: column.nullable,
-        });
-    }
-    let ids = catalog
-        .intern_columns(table.id, &[name], columns_max)
-        .map_err(|error| Reason::unfit(error.to_string()))?;
-    Ok(KnownColumn {
-        name: name.to_owned(),
-        id: ids[0],
-        ty: None,
-        nullable: true,
-    })
 }
 
 #[cfg(test)]

@@ -1,19 +1,25 @@
 //! One value of JSON or CSV to a column's type: exactly, or not at all.
 
 use base64::Engine as _;
-use rulemill_wire::{ColumnType, Date, Decimal, Timestamp, Uuid, ValueRef};
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer, Error, IgnoredAny, Visitor},
-};
-use serde_json::value::RawValue;
+use rulemill_wire::{ColumnType, Date, Timestamp, Uuid, ValueRef};
 
 use crate::row::{ColumnId, RowBuilder};
 
 use super::{
     Dialect, Reason,
     connect::{self, Logical},
+    scan::{Kind, Scanner, Value},
+    text::{self, Finer},
 };
+
+/// What Debezium puts where the source's log doesn't hold a large value, since it didn't change; as text, in base64
+/// and as a list.
+const UNAVAILABLE: &str = "__debezium_unavailable_value";
+const UNAVAILABLE_FORMS: [&str; 3] = [
+    "\"__debezium_unavailable_value\"",
+    "\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\"",
+    "[\"__debezium_unavailable_value\"]",
+];
 
 /// Where a value goes.
 pub(super) struct Target<'t> {
@@ -27,238 +33,194 @@ pub(super) struct Target<'t> {
 }
 
 impl Target<'_> {
+    #[cold]
     pub(super) fn wrong(&self, found: &str, expected: &str) -> Reason {
-        let mut shown: String = found.chars().take(60).collect();
-        if shown.len() < found.len() {
-            shown.push('…');
-        }
         Reason::unfit(format!(
-            "table {}: column {} is {shown}, which is no {expected}",
-            self.table, self.column
+            "table {}: column {} is {}, which is no {expected}",
+            self.table,
+            self.column,
+            shown(found)
         ))
     }
-}
 
-/// Reads a JSON value into a row.
-pub(super) struct ColumnSeed<'a, 't> {
-    pub(super) target: Target<'t>,
-    pub(super) builder: &'a mut RowBuilder,
-    pub(super) reason: &'a mut Option<Reason>,
-}
-
-impl<'de> DeserializeSeed<'de> for ColumnSeed<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        match (self.target.ty, self.target.logical) {
-            // These are read from what the parser hands over, the others from the text itself: a decimal must
-            // not pass through a float.
-            (Some(ColumnType::I64 | ColumnType::Text | ColumnType::Bool), None) => {
-                json.deserialize_any(self)
+    #[cold]
+    fn no_value(&self, value: &Value<'_>) -> Reason {
+        let ty = self.ty.map_or("value", ColumnType::name);
+        match (value.kind, self.ty) {
+            (Kind::Number, Some(ColumnType::I64)) if value.raw.parse::<i64>().is_err() => {
+                let whole = !value.raw.contains(['.', 'e', 'E']);
+                let range = if whole { ", out of range" } else { "" };
+                self.wrong(&format!("{}{range}", shown(value.raw)), ty)
             }
-            _ => {
-                let raw = <&RawValue>::deserialize(json)?;
-                let result = from_raw(&self.target, raw.get(), self.builder);
-                result.map_err(|reason| {
-                    *self.reason = Some(reason);
-                    D::Error::custom("a value")
-                })
+            (Kind::Number | Kind::Text { .. }, Some(ColumnType::Decimal)) => {
+                self.wrong(value.raw, "decimal of at most 28 digits")
             }
-        }
-    }
-}
-
-impl ColumnSeed<'_, '_> {
-    fn refuse<E: Error>(self, found: &str) -> Result<(), E> {
-        let expected = self.target.ty.map_or("value", ColumnType::name);
-        *self.reason = Some(self.target.wrong(found, expected));
-        Err(E::custom("a value"))
-    }
-
-    fn set(self, value: ValueRef<'_>) {
-        self.builder.set(self.target.id, value);
-    }
-}
-
-impl<'de> Visitor<'de> for ColumnSeed<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a column's value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.set(ValueRef::Null);
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        if self.target.ty == Some(ColumnType::Bool) {
-            self.set(ValueRef::Bool(value));
-            return Ok(());
-        }
-        self.refuse(&value.to_string())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        if self.target.ty == Some(ColumnType::I64) {
-            self.set(ValueRef::I64(value));
-            return Ok(());
-        }
-        self.refuse(&value.to_string())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) if self.target.ty == Some(ColumnType::I64) => {
-                self.refuse(&format!("{value}, out of range"))
+            (Kind::Text { .. }, Some(ColumnType::Timestamp)) => {
+                self.wrong(value.raw, "timestamp in whole microseconds")
             }
-            Err(_) => self.refuse(&value.to_string()),
+            _ => self.wrong(value.raw, ty),
         }
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.refuse(&value.to_string())
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        if self.target.ty == Some(ColumnType::Text) {
-            self.set(ValueRef::Text(value));
-            return Ok(());
-        }
-        self.refuse(&format!("{value:?}"))
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, _map: A) -> Result<(), A::Error> {
-        self.refuse("an object")
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, _seq: A) -> Result<(), A::Error> {
-        self.refuse("an array")
     }
 }
 
-/// Puts a value, given as its JSON text, into a row.
-fn from_raw(target: &Target<'_>, raw: &str, builder: &mut RowBuilder) -> Result<(), Reason> {
+/// As much of a value as a message shows.
+pub(super) fn shown(found: &str) -> String {
+    let mut shown: String = found.chars().take(60).collect();
+    if shown.len() < found.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Puts a JSON value into a row.
+#[inline]
+pub(super) fn set(
+    target: &Target<'_>,
+    value: &Value<'_>,
+    builder: &mut RowBuilder,
+) -> Result<(), Reason> {
+    // The common cases first: a whole number, and text without escapes.
+    match (target.ty, value.kind) {
+        (Some(ColumnType::I64), Kind::Number) if target.logical.is_none() => {
+            let number = value.raw.parse().map_err(|_| target.no_value(value))?;
+            builder.set(target.id, ValueRef::I64(number));
+            Ok(())
+        }
+        (Some(ColumnType::Text), Kind::Text { escaped: false })
+            if target.logical.is_none() && value.raw.len() != UNAVAILABLE_FORMS[0].len() =>
+        {
+            let text = &value.raw[1..value.raw.len() - 1];
+            builder.set(target.id, ValueRef::Text(text));
+            Ok(())
+        }
+        (_, Kind::Null) => Ok(()),
+        _ => set_any(target, value, builder),
+    }
+}
+
+fn set_any(target: &Target<'_>, value: &Value<'_>, builder: &mut RowBuilder) -> Result<(), Reason> {
     let id = target.id;
-    if raw == "null" {
-        builder.set(id, ValueRef::Null);
-        return Ok(());
-    }
-    if let Some(logical) = target.logical
-        && let Some(value) =
-            connect::value(logical, raw).map_err(|expected| target.wrong(raw, expected))?
+    let raw = value.raw;
+    if target.dialect == Dialect::Debezium
+        && raw.len() >= UNAVAILABLE.len()
+        && UNAVAILABLE_FORMS.contains(&raw)
     {
-        let value = match target.ty {
-            Some(ty) if value.as_ref().column_type() != Some(ty) => {
-                crate::convert::convert(value.as_ref(), ty)
-                    .ok_or_else(|| target.wrong(raw, ty.name()))?
-            }
-            _ => value,
-        };
-        builder.set(id, value.as_ref());
-        return Ok(());
+        return Err(Reason::unfit(format!(
+            "table {}: column {} was not sent: Debezium has {UNAVAILABLE:?} for a large value that \
+             didn't change; have the database send whole rows (ALTER TABLE .. REPLICA IDENTITY FULL)",
+            target.table, target.column
+        )));
     }
-    let string = match raw.as_bytes().first() {
-        Some(b'"') => Some(unquote(raw).ok_or_else(|| target.wrong(raw, "text"))?),
-        _ => None,
+    if let Some(logical) = target.logical {
+        let meant = match (connect::value(logical, value), target.ty) {
+            (Ok(meant), _) => meant,
+            (Err(expected), Some(_)) => return Err(target.wrong(raw, expected)),
+            // A column that nobody reads is no reason to refuse the row: it is kept as it came.
+            (Err(_), None) => None,
+        };
+        if let Some(meant) = meant {
+            let meant = match target.ty {
+                Some(ty) if meant.as_ref().column_type() != Some(ty) => {
+                    crate::convert::convert(meant.as_ref(), ty)
+                        .ok_or_else(|| target.wrong(raw, ty.name()))?
+                }
+                _ => meant,
+            };
+            builder.set(id, meant.as_ref());
+            return Ok(());
+        }
+    }
+    let string = match value.quoted() {
+        Some(quoted) => Some(quoted.text().ok_or_else(|| {
+            Reason::malformed(format!(
+                "table {}: column {} has an escape that stands for no character",
+                target.table, target.column
+            ))
+        })?),
+        None => None,
     };
     let Some(ty) = target.ty else {
-        return untyped(target, raw, string.as_deref(), builder);
+        return untyped(target, value, string.as_deref(), builder);
     };
-    let wrong = || target.wrong(raw, ty.name());
-    match ty {
-        ColumnType::Json => {
+    let taken = match (ty, &string, value.kind) {
+        (ColumnType::Json, Some(text), _)
             // Connectors send JSON columns as text that holds the document.
-            let document = match (&string, target.dialect) {
-                (Some(text), Dialect::Debezium)
-                    if serde_json::from_str::<IgnoredAny>(text).is_ok() =>
-                {
-                    text
-                }
-                _ => raw,
-            };
-            builder.set(id, ValueRef::Json(document));
+            if target.dialect == Dialect::Debezium && is_json(text) =>
+        {
+            builder.set(id, ValueRef::Json(text));
+            Some(())
         }
-        ColumnType::Text | ColumnType::Bytes | ColumnType::Uuid => {
-            from_text(ty, string.as_deref().ok_or_else(wrong)?, id, builder).ok_or_else(wrong)?;
+        (ColumnType::Json, _, _) => {
+            builder.set(id, ValueRef::Json(raw));
+            Some(())
         }
-        ColumnType::Date | ColumnType::Timestamp => match (&string, target.dialect) {
-            (Some(text), _) => from_text(ty, text, id, builder).ok_or_else(wrong)?,
-            (None, Dialect::Debezium) => {
-                // Its default for numbers: days, and microseconds.
-                let number: i64 = raw.parse().map_err(|_| wrong())?;
-                let value = if ty == ColumnType::Date {
-                    i32::try_from(number)
-                        .ok()
-                        .and_then(Date::from_days)
-                        .map(ValueRef::Date)
-                } else {
-                    Timestamp::from_micros(number).map(ValueRef::Timestamp)
-                };
-                builder.set(id, value.ok_or_else(wrong)?);
-            }
-            (None, Dialect::Rulemill) => return Err(wrong()),
-        },
-        ColumnType::Bool => match raw {
-            "true" => builder.set(id, ValueRef::Bool(true)),
-            "false" => builder.set(id, ValueRef::Bool(false)),
-            _ => return Err(wrong()),
-        },
-        ColumnType::I64 => {
-            if string.is_some() {
-                return Err(wrong());
-            }
-            from_text(ty, raw, id, builder).ok_or_else(wrong)?;
+        (ColumnType::Bool, _, Kind::Bool(value)) => {
+            builder.set(id, ValueRef::Bool(value));
+            Some(())
         }
-        ColumnType::F64 | ColumnType::Decimal => {
-            from_text(ty, string.as_deref().unwrap_or(raw), id, builder).ok_or_else(wrong)?;
+        // Text that looks like one is none.
+        (ColumnType::Bool | ColumnType::I64, Some(_), _) => None,
+        (_, Some(text), _) => from_text(ty, text, id, builder),
+        (ColumnType::I64 | ColumnType::F64 | ColumnType::Decimal, None, Kind::Number) => {
+            from_text(ty, raw, id, builder)
         }
-    }
-    Ok(())
+        (ColumnType::Date | ColumnType::Timestamp, None, Kind::Number)
+            if target.dialect == Dialect::Debezium =>
+        {
+            from_count(ty, raw, id, builder)
+        }
+        _ => None,
+    };
+    taken.ok_or_else(|| target.no_value(value))
 }
 
-/// A JSON string's text.
-fn unquote(raw: &str) -> Option<std::borrow::Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains('\\') {
-        return Some(inner.into());
-    }
-    serde_json::from_str::<String>(raw).ok().map(Into::into)
+/// Debezium's default for times without a schema: days, and microseconds.
+fn from_count(ty: ColumnType, raw: &str, id: ColumnId, builder: &mut RowBuilder) -> Option<()> {
+    let number: i64 = raw.parse().ok()?;
+    let value = if ty == ColumnType::Date {
+        ValueRef::Date(Date::from_days(i32::try_from(number).ok()?)?)
+    } else {
+        ValueRef::Timestamp(Timestamp::from_micros(number)?)
+    };
+    builder.set(id, value);
+    Some(())
 }
 
 /// A value of a column that nothing has given a type keeps its own.
 fn untyped(
     target: &Target<'_>,
-    raw: &str,
+    value: &Value<'_>,
     string: Option<&str>,
     builder: &mut RowBuilder,
 ) -> Result<(), Reason> {
-    let id = target.id;
-    let value = match (string, raw) {
+    let raw = value.raw;
+    let own = match (string, value.kind) {
         (Some(text), _) => ValueRef::Text(text),
-        (None, "true") => ValueRef::Bool(true),
-        (None, "false") => ValueRef::Bool(false),
-        (None, raw) if raw.starts_with(['{', '[']) => ValueRef::Json(raw),
-        (None, raw) => match raw.parse::<i64>() {
-            Ok(value) => ValueRef::I64(value),
-            Err(_) => match decimal(raw) {
-                Some(value) => ValueRef::Decimal(value),
-                None => ValueRef::F64(raw.parse().map_err(|_| target.wrong(raw, "number"))?),
+        (None, Kind::Bool(value)) => ValueRef::Bool(value),
+        (None, Kind::Number) => match raw.parse::<i64>() {
+            Ok(number) => ValueRef::I64(number),
+            Err(_) => match text::decimal(raw) {
+                Some(number) => ValueRef::Decimal(number),
+                None => {
+                    ValueRef::F64(float(raw).ok_or_else(|| target.wrong(raw, "number in range"))?)
+                }
             },
         },
+        _ => ValueRef::Json(raw),
     };
-    builder.set(id, value);
+    builder.set(target.id, own);
     Ok(())
 }
 
-/// A decimal, if the text is one of at most 28 digits.
-pub(super) fn decimal(text: &str) -> Option<Decimal> {
-    if text.contains(['e', 'E']) {
-        return Decimal::from_scientific(text).ok();
-    }
-    Decimal::from_str_exact(text).ok()
+/// A floating-point number in range.
+fn float(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// Whether text is one JSON value.
+fn is_json(text: &str) -> bool {
+    let mut scan = Scanner::new(text);
+    scan.value().is_ok() && scan.is_at_end()
 }
 
 /// Puts a value, given as plain text, into a row; `None` if it is none of that type.
@@ -270,10 +232,7 @@ pub(super) fn from_text(
 ) -> Option<()> {
     let value = match ty {
         ColumnType::Text => ValueRef::Text(text),
-        ColumnType::Json => {
-            serde_json::from_str::<IgnoredAny>(text).ok()?;
-            ValueRef::Json(text)
-        }
+        ColumnType::Json => ValueRef::Json(is_json(text).then_some(text)?),
         ColumnType::Bool => match text {
             "true" | "t" | "1" | "TRUE" | "True" => ValueRef::Bool(true),
             "false" | "f" | "0" | "FALSE" | "False" => ValueRef::Bool(false),
@@ -284,11 +243,11 @@ pub(super) fn from_text(
             "NaN" => f64::NAN,
             "Infinity" => f64::INFINITY,
             "-Infinity" => f64::NEG_INFINITY,
-            text => text.parse().ok().filter(|value: &f64| value.is_finite())?,
+            text => float(text)?,
         }),
-        ColumnType::Decimal => ValueRef::Decimal(decimal(text)?),
-        ColumnType::Date => ValueRef::Date(text.parse::<Date>().ok()?),
-        ColumnType::Timestamp => ValueRef::Timestamp(text.parse::<Timestamp>().ok()?),
+        ColumnType::Decimal => ValueRef::Decimal(text::decimal(text)?),
+        ColumnType::Date => ValueRef::Date(text::date(text)?),
+        ColumnType::Timestamp => ValueRef::Timestamp(text::timestamp(text, Finer::Refused)?),
         ColumnType::Uuid => ValueRef::Uuid(text.parse::<Uuid>().ok()?),
         ColumnType::Bytes => {
             let bytes = base64::engine::general_purpose::STANDARD

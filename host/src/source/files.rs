@@ -4,11 +4,13 @@
 //! changes before it, so after a crash nothing is read twice and nothing is left out. A line that is
 //! only half there waits for its end (in batch mode the file is taken to be complete, and its end ends the line).
 //! A file whose content has changed behind the reader's back, cut or replaced, is told and read from its start.
+//! A CSV file whose header makes no sense, or that is of no known table, is stuck: that is said once, none of its
+//! lines is guessed at, and it is looked at again until it, or the table, is mended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{Seek, SeekFrom},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,12 +26,13 @@ use crate::{change::Position, config::Format, decode::Header};
 
 use super::{
     Setting,
-    position::{FilePosition, Identity},
-    reader::{Halt, Outstanding, RecordReader, keep_rest, submit},
+    position::{FilePosition, Identity, Special},
+    reader::{Halt, Next, Outstanding, RecordReader, submit},
+    window::Window,
 };
 
-/// Bytes asked for at once.
-const READ_BYTES: usize = 1 << 20;
+/// What the names of files that are read end in.
+const ENDINGS: [&str; 3] = [".jsonl", ".ndjson", ".csv"];
 /// How often the directory is looked through although nothing was noticed there: some file systems tell
 /// nothing.
 const RESCAN: Duration = Duration::from_secs(5);
@@ -41,13 +44,13 @@ pub struct Files {
     format: Option<Format>,
     positions: BTreeMap<String, Vec<u8>>,
     open: BTreeMap<String, OpenFile>,
+    /// Used for the file that is being read; what is left of it then, half a line, is read again next time.
+    window: Window,
     outstanding: Outstanding,
 }
 
 struct OpenFile {
     records: RecordReader,
-    /// Read, but not yet a whole record.
-    rest: Vec<u8>,
     position: FilePosition,
 }
 
@@ -68,6 +71,7 @@ impl Files {
                 .map(|position| (position.part, position.bytes))
                 .collect(),
             open: BTreeMap::new(),
+            window: Window::default(),
             outstanding: Outstanding::default(),
         }
     }
@@ -122,9 +126,24 @@ impl Files {
     }
 
     fn show_state(&self, state: &str) {
+        let stuck: Vec<&str> = self
+            .open
+            .iter()
+            .filter(|(_, file)| file.records.stuck.is_some())
+            .map(|(name, _)| &**name)
+            .collect();
+        let state = match stuck[..] {
+            [] => state.to_owned(),
+            _ => format!("{state}; stuck: {}", stuck.join(", ")),
+        };
         self.setting.intake.show(&self.setting.name, &|status| {
-            state.clone_into(&mut status.state)
+            status.state.clone_from(&state)
         });
+    }
+
+    /// Whether the path names a file: one that is there, or one that has a file's name and isn't there yet.
+    fn is_one_file(&self) -> bool {
+        self.path.is_file() || (is_readable(&self.path) && !self.path.is_dir())
     }
 
     /// A channel on which something comes when something changes in the directory.
@@ -137,13 +156,12 @@ impl Files {
                 let _ = wake.try_send(());
             }
         })?;
-        let dir = if self.path.is_file() {
-            self.path.parent().unwrap_or(Path::new("."))
-        } else {
-            std::fs::create_dir_all(&self.path)
-                .with_context(|| format!("can't make {}", self.path.display()))?;
-            &self.path
+        let dir = match self.path.parent() {
+            Some(parent) if self.is_one_file() && parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) if self.is_one_file() => parent,
+            _ => &self.path,
         };
+        std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
         watcher
             .watch(dir, notify::RecursiveMode::NonRecursive)
             .with_context(|| format!("can't watch {}", dir.display()))?;
@@ -162,19 +180,15 @@ impl Files {
     }
 
     fn list(&self) -> anyhow::Result<BTreeSet<(String, PathBuf)>> {
-        let name = |path: &Path| {
-            let name = path.file_name()?.to_str()?;
-            let known = [".jsonl", ".ndjson", ".csv"];
-            known
-                .iter()
-                .any(|ending| name.ends_with(ending))
-                .then(|| name.to_owned())
-        };
         if self.path.is_file() {
             let file = self.path.file_name().unwrap_or_default().to_string_lossy();
             return Ok([(file.into_owned(), self.path.clone())].into());
         }
         let mut files = BTreeSet::new();
+        if self.is_one_file() && !self.setting.once {
+            // It is waited for.
+            return Ok(files);
+        }
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -193,10 +207,11 @@ impl Files {
             let path = entry
                 .with_context(|| format!("can't list {}", self.path.display()))?
                 .path();
-            if let Some(name) = name(&path)
+            if is_readable(&path)
+                && let Some(name) = path.file_name().and_then(|name| name.to_str())
                 && path.is_file()
             {
-                files.insert((name, path));
+                files.insert((name.to_owned(), path));
             }
         }
         Ok(files)
@@ -264,39 +279,35 @@ impl Files {
         records.offset = position.offset;
         records.lines = position.lines;
         records.header = position.header.clone().map(Header::from_names);
-        Ok(OpenFile {
-            records,
-            rest: Vec::new(),
-            position,
-        })
+        records.in_long_line = position.special.in_long_line;
+        records.stuck.clone_from(&position.special.stuck);
+        Ok(OpenFile { records, position })
     }
 
     fn read_on(&mut self, name: &str, file: &mut File, open: &mut OpenFile) -> Result<(), Stopped> {
-        file.seek(SeekFrom::Start(
-            open.position.offset + open.rest.len() as u64,
-        ))?;
+        // Whoever ended the last look early may have left something.
+        self.window.clear();
+        open.records.begin_again();
+        file.seek(SeekFrom::Start(open.records.offset))?;
         let mut at_end = false;
         loop {
-            if !at_end {
-                let before = open.rest.len();
-                file.by_ref()
-                    .take(READ_BYTES as u64)
-                    .read_to_end(&mut open.rest)?;
-                at_end = open.rest.len() == before;
-            }
+            let mut used = 0;
+            let bytes = self.window.unused();
             let last = at_end && self.setting.once;
-            let taken = open.records.take(&self.setting, &open.rest, last);
-            let full = open.records.is_full(&self.setting);
-            if let Ok(used) = taken {
-                keep_rest(&mut open.rest, 0..used);
-            }
-            if (full || at_end || taken.is_err()) && open.records.has_input() {
-                let read = open.records.offset;
+            let taken = open.records.take(&self.setting, bytes, last, &mut used);
+            self.window.take(used);
+            if (at_end || taken != Ok(Next::More)) && open.records.has_input() {
                 self.hand_over(name, file, open)?;
-                file.seek(SeekFrom::Start(read + open.rest.len() as u64))?;
+                let unused = self.window.unused().len() as u64;
+                file.seek(SeekFrom::Start(open.records.offset + unused))?;
             }
-            taken.map_err(Stopped::Halt)?;
-            if (at_end && !full) || self.setting.stop.is_wanted() {
+            match taken.map_err(Stopped::Halt)? {
+                Next::HandOver => {}
+                Next::Stuck => return Ok(()),
+                Next::More if at_end => return Ok(()),
+                Next::More => at_end = self.window.fill(file)? == 0,
+            }
+            if self.setting.stop.is_wanted() {
                 return Ok(());
             }
         }
@@ -310,6 +321,10 @@ impl Files {
             .header
             .as_ref()
             .map(|header| header.names().to_vec());
+        open.position.special = Special {
+            in_long_line: open.records.in_long_line,
+            stuck: open.records.stuck.clone(),
+        };
         open.position.seal(file)?;
         let position = Position {
             part: name.to_owned(),
@@ -324,6 +339,13 @@ impl Files {
 /// Whether an event says only that somebody has read a file.
 fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// Whether a file of this name is read.
+fn is_readable(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
 }
 
 /// Why a pass ended early.

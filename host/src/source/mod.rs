@@ -9,6 +9,7 @@ mod files;
 mod position;
 mod reader;
 mod stdin;
+mod window;
 
 use std::{
     sync::{
@@ -208,3 +209,6 @@ impl Sources {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 /// Bytes looked at on either side.
 const SAMPLE_BYTES: u64 = 256;
 
-/// A place in a file, behind a whole line.
+/// A place in a file: behind a whole line, or inside one that is too long.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct FilePosition {
     /// Bytes before it.
@@ -26,6 +26,18 @@ pub(super) struct FilePosition {
     pub(super) header: Option<Vec<String>>,
     /// SHA-256 of the bytes that the file is known by.
     pub(super) fingerprint: [u8; 32],
+    /// What else there is to know, stored behind the rest.
+    #[serde(skip)]
+    pub(super) special: Special,
+}
+
+/// What few positions have.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Special {
+    /// The place is inside a line that is longer than the limit: its rest is passed over.
+    pub(super) in_long_line: bool,
+    /// Why nothing behind the place can be read, as it was said in the dead letters.
+    pub(super) stuck: Option<String>,
 }
 
 /// What a file turns out to be.
@@ -46,11 +58,19 @@ impl FilePosition {
     }
 
     pub(super) fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
-        Ok(postcard::to_allocvec(self)?)
+        let mut bytes = postcard::to_allocvec(self)?;
+        if self.special != Special::default() {
+            bytes.extend(postcard::to_allocvec(&self.special)?);
+        }
+        Ok(bytes)
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> anyhow::Result<Self> {
-        Ok(postcard::from_bytes(bytes)?)
+        let (mut position, rest) = postcard::take_from_bytes::<Self>(bytes)?;
+        if !rest.is_empty() {
+            position.special = postcard::from_bytes(rest)?;
+        }
+        Ok(position)
     }
 
     /// Takes the fingerprint of what has been read.

@@ -1,11 +1,11 @@
 //! Bytes to records to batches: what files and standard input share.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
-    change::{BadInput, Done, Position, SourceBatch},
+    change::{BadInput, Done, Position, Receipt, Refused, SourceBatch},
     config::{Format, OnBadInput},
-    decode::{Decoder, Header, Reason, record_end},
+    decode::{BYTE_ORDER_MARK, Decoder, Header, Reason, Split, Splitter},
 };
 
 use super::Setting;
@@ -19,6 +19,17 @@ pub(super) enum Halt {
     Refused,
 }
 
+/// What has to happen before more can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// More bytes have to come.
+    More,
+    /// A batch is full.
+    HandOver,
+    /// Nothing that follows can be taken; why, [`RecordReader::stuck`] says.
+    Stuck,
+}
+
 /// Cuts bytes into records and decodes them.
 pub(super) struct RecordReader {
     decoder: Decoder,
@@ -26,14 +37,21 @@ pub(super) struct RecordReader {
     /// The table, for CSV.
     table: Option<String>,
     pub(super) header: Option<Header>,
+    /// The version of the catalog which the header was last held against.
+    fits_since: Option<u64>,
+    splitter: Splitter,
     pub(super) origin: String,
     /// The place behind the last whole record.
     pub(super) offset: u64,
     pub(super) lines: u64,
+    /// Bytes behind that place in which no line ends.
+    searched: usize,
     bad: Vec<BadInput>,
     input_bytes: usize,
-    /// Inside a record that is longer than the limit: its bytes are passed over.
-    skipping: bool,
+    /// Inside a line that is longer than the limit: its bytes are passed over.
+    pub(super) in_long_line: bool,
+    /// Why nothing behind the place can be taken.
+    pub(super) stuck: Option<String>,
 }
 
 impl RecordReader {
@@ -48,21 +66,21 @@ impl RecordReader {
             format,
             table,
             header: None,
+            fits_since: None,
+            splitter: Splitter::default(),
             origin,
             offset: 0,
             lines: 0,
+            searched: 0,
             bad: Vec::new(),
             input_bytes: 0,
-            skipping: false,
+            in_long_line: false,
+            stuck: None,
         }
     }
 
-    fn is_csv(&self) -> bool {
-        self.format == Some(Format::Csv)
-    }
-
     /// Whether a batch is full.
-    pub(super) fn is_full(&self, setting: &Setting) -> bool {
+    fn is_full(&self, setting: &Setting) -> bool {
         self.decoder.len() >= setting.limits.batch_changes_max
             || self.decoder.len_bytes() >= setting.limits.batch_bytes_max
             || self.bad.len() >= setting.limits.batch_changes_max
@@ -70,11 +88,16 @@ impl RecordReader {
 
     /// Whether something was read since the last batch.
     pub(super) fn has_input(&self) -> bool {
-        self.input_bytes > 0
+        self.input_bytes > 0 || !self.bad.is_empty()
     }
 
-    /// Takes the whole records at the front of `bytes`, until a batch is full. Gives how many bytes were used;
-    /// with `last` the end of `bytes` ends the last record.
+    /// The bytes behind the place are about to be read again.
+    pub(super) fn begin_again(&mut self) {
+        self.searched = 0;
+    }
+
+    /// Takes the whole records at the front of `bytes` until a batch is full, and adds up in `used` how many bytes
+    /// they are; with `last` the end of `bytes` ends the last record.
     ///
     /// # Errors
     /// If the source halts; what was taken before stays taken.
@@ -83,77 +106,194 @@ impl RecordReader {
         setting: &Setting,
         bytes: &[u8],
         last: bool,
-    ) -> Result<usize, Halt> {
-        let mut used = 0;
-        while used < bytes.len() && !self.is_full(setting) {
-            let rest = &bytes[used..];
-            let end = if self.skipping || !self.is_csv() {
-                memchr::memchr(b'\n', rest).map(|place| place + 1)
-            } else {
-                record_end(rest)
-            };
-            let end = match end {
-                Some(end) => end,
-                None if rest.len() > setting.limits.line_bytes_max && !self.skipping => {
-                    // Its end isn't needed to know that it is too long.
-                    self.too_long(setting, rest)?;
-                    self.skipping = true;
-                    rest.len()
-                }
-                None if self.skipping || last => rest.len(),
-                None => break,
-            };
-            let record = &rest[..end];
-            if self.skipping {
-                self.skipping = !record.ends_with(b"\n");
-            } else {
-                self.record(setting, record)?;
+        used: &mut usize,
+    ) -> Result<Next, Halt> {
+        while *used < bytes.len() {
+            if self.is_full(setting) {
+                return Ok(Next::HandOver);
             }
-            used += end;
-            self.offset += end as u64;
-            self.lines += memchr::memchr_iter(b'\n', record).count() as u64;
-            self.input_bytes += end;
+            let rest = &bytes[*used..];
+            let before = self.offset;
+            let next = if self.offset == 0 && rest.starts_with(BYTE_ORDER_MARK) {
+                self.advance(BYTE_ORDER_MARK.len(), 0);
+                None
+            } else if self.in_long_line {
+                self.pass_over(rest);
+                None
+            } else if self.format == Some(Format::Csv) {
+                self.csv(setting, rest, last)?
+            } else {
+                self.line(setting, rest, last)?
+            };
+            *used += (self.offset - before) as usize;
+            if let Some(next) = next {
+                return Ok(next);
+            }
         }
-        Ok(used)
+        Ok(match self.is_full(setting) {
+            true => Next::HandOver,
+            false => Next::More,
+        })
     }
 
-    fn too_long(&mut self, setting: &Setting, bytes: &[u8]) -> Result<(), Halt> {
+    /// These bytes are done with.
+    fn advance(&mut self, len: usize, lines: u64) {
+        self.offset += len as u64;
+        self.lines += lines;
+        self.input_bytes += len;
+        self.searched = 0;
+    }
+
+    fn pass_over(&mut self, rest: &[u8]) {
+        match memchr::memchr(b'\n', rest) {
+            Some(end) => {
+                self.in_long_line = false;
+                self.advance(end + 1, 1);
+            }
+            None => self.advance(rest.len(), 0),
+        }
+    }
+
+    /// Refuses a line whose end isn't needed to know that it is too long.
+    fn too_long(&mut self, setting: &Setting, rest: &[u8]) -> Result<(), Halt> {
         let reason = format!(
             "the line has more than limits.line_bytes_max = {} bytes; passed over to its end",
             setting.limits.line_bytes_max
         );
-        self.refuse(setting, bytes, reason)
+        self.refuse(setting, rest, reason)?;
+        self.in_long_line = true;
+        self.pass_over(rest);
+        Ok(())
     }
 
-    fn record(&mut self, setting: &Setting, record: &[u8]) -> Result<(), Halt> {
-        let result = if self.is_csv() {
-            self.csv(record)
-        } else {
-            let record = if self.offset == 0 {
-                record.strip_prefix(b"\xef\xbb\xbf").unwrap_or(record)
-            } else {
-                record
-            };
-            self.decoder.json_line(record, self.format)
+    /// Takes one line of JSON.
+    fn line(&mut self, setting: &Setting, rest: &[u8], last: bool) -> Result<Option<Next>, Halt> {
+        let searched = self.searched.min(rest.len());
+        let (len, lines) = match memchr::memchr(b'\n', &rest[searched..]) {
+            Some(end) => (searched + end + 1, 1),
+            None if rest.len() > setting.limits.line_bytes_max => {
+                self.too_long(setting, rest)?;
+                return Ok(None);
+            }
+            None if last => (rest.len(), 0),
+            None => {
+                self.searched = rest.len();
+                return Ok(Some(Next::More));
+            }
         };
-        match result {
-            Ok(()) => Ok(()),
-            Err(reason) => self.refuse(setting, record, reason.text),
+        let record = &rest[..len];
+        if let Err(reason) = self.decoder.json_line(record, self.format) {
+            self.refuse(setting, record, reason.text)?;
+        }
+        self.advance(len, lines);
+        Ok(None)
+    }
+
+    /// Takes one record of CSV.
+    fn csv(&mut self, setting: &Setting, rest: &[u8], last: bool) -> Result<Option<Next>, Halt> {
+        if self.header.is_some()
+            && let Some(reason) = self.misfit(setting)
+        {
+            return self.stick(setting, rest, reason).map(Some);
+        }
+        let max = setting.limits.line_bytes_max;
+        let mut split = self.splitter.split(rest, last);
+        if split == Split::Incomplete && rest.len() > max {
+            // Either a quote that nothing closes or a line that is too long.
+            if memchr::memchr(b'\n', &rest[..max]).is_none() {
+                if self.header.is_none() {
+                    let reason =
+                        format!("the header has more than limits.line_bytes_max = {max} bytes");
+                    return self.stick(setting, rest, reason).map(Some);
+                }
+                self.too_long(setting, rest)?;
+                return Ok(None);
+            }
+            split = self.splitter.unclosed(rest, max);
+        }
+        if let Split::Record { len, .. } = split
+            && len > max
+            && memchr::memchr(b'\n', &rest[..max]).is_some()
+        {
+            // So long a field isn't taken anyway; more likely its quote is one too many.
+            split = self.splitter.unclosed(rest, max);
+        }
+        match split {
+            Split::Incomplete => Ok(Some(Next::More)),
+            // Only half there: its end must not be taken for a line of its own.
+            Split::Bad { len, .. } if !last && !rest[..len].ends_with(b"\n") && len <= max => {
+                Ok(Some(Next::More))
+            }
+            Split::Bad { reason, .. } if self.header.is_none() => {
+                self.stick(setting, rest, reason.text).map(Some)
+            }
+            Split::Bad { reason, len } => {
+                self.refuse(setting, &rest[..len], reason.text)?;
+                self.in_long_line = !last;
+                self.pass_over(&rest[..len]);
+                Ok(None)
+            }
+            Split::Record { len, lines } => {
+                let record = &rest[..len];
+                if let Some(header) = &self.header {
+                    let table = self.table.as_deref().unwrap_or_default();
+                    let taken = self
+                        .decoder
+                        .csv_record(table, header, record, &self.splitter);
+                    if let Err(reason) = taken {
+                        self.refuse(setting, record, reason.text)?;
+                    }
+                } else if !record.trim_ascii().is_empty() {
+                    match Header::parse(record, &self.splitter) {
+                        Ok(header) => self.header = Some(header),
+                        Err(reason) => {
+                            return self.stick(setting, record, reason.text).map(Some);
+                        }
+                    }
+                    if let Some(reason) = self.misfit(setting) {
+                        self.header = None;
+                        return self.stick(setting, record, reason).map(Some);
+                    }
+                }
+                self.advance(len, lines);
+                Ok(None)
+            }
         }
     }
 
-    fn csv(&mut self, record: &[u8]) -> Result<(), Reason> {
-        let Some(header) = &self.header else {
-            if !record.trim_ascii().is_empty() {
-                self.header = Some(Header::parse(record.trim_ascii_end())?);
-            }
-            return Ok(());
+    /// Why the rows under the header can't be those of the table, if they can't.
+    fn misfit(&mut self, setting: &Setting) -> Option<String> {
+        let version = setting.catalog.version();
+        if self.fits_since == Some(version) {
+            return None;
+        }
+        let fits = match (&self.table, &self.header) {
+            (Some(table), Some(header)) => self.decoder.csv_fits(table, header),
+            (None, _) => Err(Reason {
+                malformed: false,
+                text: "CSV on this source needs `table = \"..\"`".into(),
+            }),
+            (Some(_), None) => Ok(()),
         };
-        let table = self.table.as_deref().ok_or_else(|| Reason {
-            malformed: false,
-            text: "CSV on this source needs `table = \"..\"`".into(),
-        })?;
-        self.decoder.csv_record(table, header, record)
+        match fits {
+            Ok(()) => {
+                self.fits_since = Some(version);
+                self.stuck = None;
+                None
+            }
+            Err(reason) => Some(reason.text),
+        }
+    }
+
+    /// Nothing from here on can be taken. That is said once; then the place is looked at again from time to time.
+    fn stick(&mut self, setting: &Setting, bytes: &[u8], reason: String) -> Result<Next, Halt> {
+        if self.stuck.as_ref() != Some(&reason) {
+            let line = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(bytes.len())];
+            let text = format!("{reason}; nothing from this line on is read until that is mended");
+            self.refuse(setting, line, text)?;
+            self.stuck = Some(reason);
+        }
+        Ok(Next::Stuck)
     }
 
     fn refuse(&mut self, setting: &Setting, bytes: &[u8], reason: String) -> Result<(), Halt> {
@@ -220,36 +360,58 @@ pub(super) fn submit(setting: &Setting, batch: SourceBatch) -> Result<(), Halt> 
 }
 
 /// How many batches are not yet durable, and the first refusal.
-type OpenBatches = (u64, Option<String>);
+#[derive(Default)]
+struct Open {
+    batches: u64,
+    refused: Option<String>,
+}
 
 /// Counts batches that are not yet durable.
 #[derive(Clone, Default)]
 pub(super) struct Outstanding {
-    state: Arc<(std::sync::Mutex<OpenBatches>, std::sync::Condvar)>,
+    state: Arc<(std::sync::Mutex<Open>, std::sync::Condvar)>,
+}
+
+/// One of them. A batch that is dropped without an answer counts as refused: whoever waits must not wait for ever.
+struct One {
+    of: Outstanding,
+    answer: Result<(), String>,
+}
+
+impl One {
+    fn close(mut self, result: Result<Receipt, Refused>) {
+        self.answer = result.map(|_| ()).map_err(|refused| refused.to_string());
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let mut open = self.of.lock();
+        open.batches -= 1;
+        if let Err(refused) = std::mem::replace(&mut self.answer, Ok(())) {
+            open.refused.get_or_insert(refused);
+        }
+        drop(open);
+        self.of.state.1.notify_all();
+    }
 }
 
 impl Outstanding {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.state
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// What to call when a batch is durable.
     pub(super) fn one(&self) -> Done {
-        let lock = || {
-            self.state
-                .0
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.lock().batches += 1;
+        let one = One {
+            of: self.clone(),
+            answer: Err("the host has ended without an answer to a batch".into()),
         };
-        lock().0 += 1;
-        let state = self.state.clone();
-        Box::new(move |result| {
-            let mut guard = state
-                .0
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            guard.0 -= 1;
-            if let Err(refused) = result {
-                guard.1.get_or_insert(refused.to_string());
-            }
-            state.1.notify_all();
-        })
+        Box::new(move |result| one.close(result))
     }
 
     /// Waits until every batch is durable or refused.
@@ -257,24 +419,14 @@ impl Outstanding {
     /// # Errors
     /// The first refusal.
     pub(super) fn wait(&self) -> anyhow::Result<()> {
-        let guard = self
-            .state
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let guard = self
+        let open = self
             .state
             .1
-            .wait_while(guard, |(open, _)| *open > 0)
+            .wait_while(self.lock(), |open| open.batches > 0)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &guard.1 {
+        match &open.refused {
             Some(refused) => Err(anyhow::anyhow!("{refused}")),
             None => Ok(()),
         }
     }
-}
-
-/// Moves what is left of a buffer to its front.
-pub(super) fn keep_rest(buffer: &mut Vec<u8>, used: Range<usize>) {
-    buffer.drain(used);
 }

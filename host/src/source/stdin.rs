@@ -15,11 +15,9 @@ use crate::config::Format;
 
 use super::{
     Setting, Stop,
-    reader::{Halt, Outstanding, RecordReader, keep_rest, submit},
+    reader::{Halt, Next, Outstanding, RecordReader, submit},
+    window::{READ_BYTES, Window},
 };
-
-/// Bytes asked for at once.
-const READ_BYTES: usize = 256 << 10;
 
 /// Standard input as a source.
 pub struct Stdin {
@@ -40,25 +38,21 @@ impl Stdin {
     /// If the input can't be read.
     pub fn run(mut self, mut input: impl Read) -> anyhow::Result<()> {
         let outstanding = Outstanding::default();
-        let mut buffer = Vec::new();
-        let mut chunk = vec![0; READ_BYTES];
+        let mut window = Window::default();
         loop {
-            let len = input
-                .read(&mut chunk)
+            let len = window
+                .fill_some(&mut input)
                 .context("can't read standard input")?;
             if len == 0 && self.setting.stop.is_wanted() {
                 // Not the input's end: half a line is no line.
                 break;
             }
-            buffer.extend_from_slice(&chunk[..len]);
-            let mut start = 0;
             loop {
-                let taken = self.records.take(&self.setting, &buffer[start..], len == 0);
-                if let Ok(used) = taken {
-                    start += used;
-                }
+                let mut used = 0;
+                let bytes = window.unused();
+                let taken = self.records.take(&self.setting, bytes, len == 0, &mut used);
+                window.take(used);
                 // Whatever has come is handed over: nobody knows when more comes.
-                let idle = !self.records.is_full(&self.setting);
                 if self.records.has_input() {
                     let done = Some(outstanding.one());
                     let batch = self.records.batch(&self.setting, Vec::new(), done);
@@ -66,15 +60,21 @@ impl Stdin {
                         return Ok(());
                     }
                 }
-                if let Err(halt) = taken {
-                    self.halted(&halt);
-                    return outstanding.wait();
-                }
-                if idle {
-                    break;
+                match taken {
+                    Ok(Next::HandOver) => {}
+                    Ok(Next::More) => break,
+                    Ok(Next::Stuck) => {
+                        // A pipe can't be mended and read again.
+                        let reason = self.records.stuck.clone().unwrap_or_default();
+                        self.halted(&Halt::BadInput(format!("stdin: {reason}")));
+                        return outstanding.wait();
+                    }
+                    Err(halt) => {
+                        self.halted(&halt);
+                        return outstanding.wait();
+                    }
                 }
             }
-            keep_rest(&mut buffer, 0..start);
             if len == 0 || self.setting.stop.is_wanted() {
                 break;
             }
