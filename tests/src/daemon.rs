@@ -5,7 +5,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -71,6 +72,21 @@ impl Daemon {
     /// The address of a path of its API.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Sends a post as [`post`](Self::post) does and goes away without an answer: whether it was taken, nobody knows.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn post_and_leave(&self, key: &str, changes: &str) -> Result<()> {
+        let mut connection = TcpStream::connect(&self.address)?;
+        let head = format!(
+            "POST /v1/changes HTTP/1.1\r\nHost: {}\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            changes.len()
+        );
+        connection.write_all((head + changes).as_bytes())?;
+        Ok(())
     }
 
     /// Its process id.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use toml::de::{DeTable, DeValue};
@@ -54,8 +54,9 @@ struct Document<'a> {
 impl Document<'_> {
     fn check(&self, raw: raw::Config) -> Result<Config, Error> {
         let base = self.file.parent().unwrap_or(Path::new(""));
-        let path = |given: Option<PathBuf>, default: &str| {
-            base.join(given.unwrap_or_else(|| default.into()))
+        let path = |key: &str, given: Option<PathBuf>, default: &str| {
+            let given = given.unwrap_or_else(|| default.into());
+            self.path(key, &given).map(|()| base.join(given))
         };
         let mut plugins = std::collections::BTreeMap::new();
         for (name, plugin) in raw.plugin {
@@ -73,8 +74,8 @@ impl Document<'_> {
         self.limits(&raw.limits)?;
         Ok(Config {
             file: self.file.to_owned(),
-            data_dir: path(raw.data_dir, "data"),
-            plugin_dir: path(raw.plugin_dir, "plugins"),
+            data_dir: path("data_dir", raw.data_dir, "data")?,
+            plugin_dir: path("plugin_dir", raw.plugin_dir, "plugins")?,
             http: Http {
                 enabled: raw.http.enabled.unwrap_or(true),
                 listen: match raw.http.listen {
@@ -88,7 +89,10 @@ impl Document<'_> {
             limits: raw.limits,
             log: Log {
                 format: raw.log.format,
-                level: raw.log.level.unwrap_or_else(|| "info".into()),
+                level: match raw.log.level {
+                    None => "info".into(),
+                    Some(level) => self.level(level)?,
+                },
             },
         })
     }
@@ -141,9 +145,13 @@ impl Document<'_> {
                         let message = "a files source needs `path`, a directory or a file";
                         return Err(self.at(&format!("source[{place}]"), message.into()));
                     };
+                    self.path(&key("path"), &path)?;
                     let path = base.join(path);
                     // Two readers of one directory would hand every change over twice.
-                    let plain: PathBuf = path.components().collect();
+                    let plain: PathBuf = path
+                        .components()
+                        .filter(|part| *part != Component::CurDir)
+                        .collect();
                     if let Some(other) = paths.insert(plain, name.clone()) {
                         let message = format!(
                             "source {other:?} reads {} already: its changes would come twice",
@@ -250,6 +258,32 @@ impl Document<'_> {
             });
         }
         Ok(tables)
+    }
+
+    fn path(&self, key: &str, path: &Path) -> Result<(), Error> {
+        if path.as_os_str().is_empty() {
+            let message = "the path is empty: write \".\" for the configuration's own directory";
+            return Err(self.at(key, message.into()));
+        }
+        Ok(())
+    }
+
+    /// Levels, each with or without the module that it is for. A word that is no level would be taken for a module's
+    /// name, and nothing be logged.
+    fn level(&self, text: String) -> Result<String, Error> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        for part in text.split(',') {
+            let level = part.rsplit('=').next().unwrap_or(part).trim();
+            if !LEVELS.contains(&&*level.to_ascii_lowercase()) {
+                let message = format!(
+                    "{level:?} is no level: expected off, error, warn, info, debug or trace, or a filter \
+                     like \"info,rulemill::store=debug\"{}",
+                    suggest(level, LEVELS)
+                );
+                return Err(self.at("log.level", message));
+            }
+        }
+        Ok(text)
     }
 
     fn name(&self, key: &str, name: &str) -> Result<(), Error> {
