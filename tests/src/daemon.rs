@@ -74,11 +74,11 @@ impl Daemon {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends a post as [`post`](Self::post) does and goes away without an answer: whether it was taken, nobody knows.
+    /// Sends a post as [`post`](Self::post) does and leaves the answer in the connection.
     ///
     /// # Errors
     /// If the daemon is gone.
-    pub fn post_and_leave(&self, key: &str, changes: &str) -> Result<()> {
+    pub fn post_unread(&self, key: &str, changes: &str) -> Result<TcpStream> {
         let mut connection = TcpStream::connect(&self.address)?;
         let head = format!(
             "POST /v1/changes HTTP/1.1\r\nHost: {}\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
@@ -86,7 +86,7 @@ impl Daemon {
             changes.len()
         );
         connection.write_all((head + changes).as_bytes())?;
-        Ok(())
+        Ok(connection)
     }
 
     /// Its process id.

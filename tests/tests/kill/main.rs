@@ -7,7 +7,7 @@
 //! table that a restart leaves behind its source. In the end the source tables, the derived tables and
 //! the number of changes must be exactly what was sent, each of them once.
 //!
-//! `RULEMILL_KILLS=1000` kills more often than the few times of every test run (about two seconds each);
+//! `RULEMILL_KILLS=1000` kills more often than the few times of every test run (about half a second each);
 //! `RULEMILL_SEED=N` repeats a seed, as a failure prints it. The moments are random even so.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
@@ -162,7 +162,7 @@ impl Run {
 #[test]
 fn every_change_counts_once_however_often_the_daemon_is_killed() {
     let seed = from_environment("RULEMILL_SEED", 0x5eed);
-    let kills = from_environment("RULEMILL_KILLS", 8);
+    let kills = from_environment("RULEMILL_KILLS", 12);
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run {
         seed,

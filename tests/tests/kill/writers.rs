@@ -1,6 +1,7 @@
 //! Those who send changes, and go on as if nothing had happened when the daemon dies.
 
 use std::{
+    io::Read,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -77,7 +78,7 @@ struct Request {
 /// Posts changes, each request until it is answered.
 pub(crate) struct HttpWriter {
     customers: Customers,
-    /// When not to wait for an answer before sending again.
+    /// When to send twice.
     impatience: Random,
     requests: u64,
     open: Option<Request>,
@@ -122,7 +123,18 @@ impl HttpWriter {
             return true;
         };
         let body: String = request.changes.iter().map(Change::line).collect();
-        if self.impatience.one_in(8) && daemon.post_and_leave(&request.key, &body).is_err() {
+        // Some requests are sent twice: while the first is under way, or after its answer got lost.
+        let mut first = None;
+        if self.impatience.one_in(8) {
+            let Ok(connection) = daemon.post_unread(&request.key, &body) else {
+                return false;
+            };
+            first = Some(connection);
+        }
+        if self.impatience.one_in(2)
+            && let Some(mut connection) = first.take()
+            && !matches!(connection.read(&mut [0; 1]), Ok(1))
+        {
             return false;
         }
         let Ok((status, answer)) = daemon.post(Some(&request.key), body) else {
