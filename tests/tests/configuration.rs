@@ -126,12 +126,7 @@ const CASES: &[Case] = &[
         "2:12",
         &["plugin.shop.on_error", "`park`"],
     ),
-    (
-        "malformed TOML",
-        "data_dir = \"data\n",
-        "1:17",
-        &["string"],
-    ),
+    ("malformed TOML", "data_dir = \"data\n", "1:17", &["string"]),
     (
         "a key twice",
         "data_dir = \"a\"\ndata_dir = \"b\"\n",
@@ -194,7 +189,8 @@ fn a_mistake_is_named_with_its_place() {
 fn a_file_that_is_not_there_or_is_no_text_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(PROGRAM, dir.path(), "").unwrap();
-    site.write("latin.toml", b"data_dir = \"\xe9t\xe9\"\n").unwrap();
+    site.write("latin.toml", b"data_dir = \"\xe9t\xe9\"\n")
+        .unwrap();
     for file in ["missing.toml", "latin.toml", "plugins"] {
         let ran = site.run(&["run", "-c", file]).unwrap();
         assert_eq!(ran.code(), 2, "{file}: {}", ran.stderr());

@@ -8,12 +8,7 @@
 #[path = "../guests/mod.rs"]
 mod guests;
 
-use std::{
-    io::Write,
-    process::Stdio,
-    thread,
-    time::Duration,
-};
+use std::{io::Write, process::Stdio, thread, time::Duration};
 
 use guests::Guest;
 use rulemill_tests::{daemon::Daemon, site::Site};
@@ -77,7 +72,8 @@ fn with_rule(dir: &tempfile::TempDir, configuration: &str, apply: &'static str) 
 /// A daemon whose rule has been handed three orders.
 fn busy(site: &Site) -> Daemon {
     let mut daemon = site.daemon().unwrap();
-    site.write("inbox/orders.jsonl", lines("orders", 1..=3)).unwrap();
+    site.write("inbox/orders.jsonl", lines("orders", 1..=3))
+        .unwrap();
     daemon.until("the orders to be handed over", |daemon| {
         (daemon.handed_over()? == 3).then_some(())
     });
@@ -96,7 +92,10 @@ fn sigterm_finishes_the_batch_at_hand() {
     });
     let (status, log) = daemon.wait().unwrap();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("SIGTERM: ending after the batch at hand"), "{log}");
+    assert!(
+        log.contains("SIGTERM: ending after the batch at hand"),
+        "{log}"
+    );
     assert!(log.contains("ended: received SIGTERM"), "{log}");
     assert_eq!(site.rows("orders").unwrap(), ["1", "2", "3"]);
     let rules = site.json(&["rules", "--json"]).unwrap();
@@ -127,12 +126,18 @@ fn a_second_signal_ends_at_once() {
         let mut daemon = busy(&site);
         daemon.signal(first).unwrap();
         daemon.until("the first signal to be told", |daemon| {
-            daemon.log().contains("a second signal ends at once").then_some(())
+            daemon
+                .log()
+                .contains("a second signal ends at once")
+                .then_some(())
         });
         daemon.signal(second).unwrap();
         let (status, log) = daemon.wait_at_most(Duration::from_secs(10)).unwrap();
         assert_eq!(status.code(), Some(code), "{log}");
-        assert!(log.contains(&format!("a second signal, SIG{second}")), "{log}");
+        assert!(
+            log.contains(&format!("a second signal, SIG{second}")),
+            "{log}"
+        );
         assert_eq!(site.rows("users").unwrap(), ["7"]);
     }
 }
@@ -142,11 +147,14 @@ fn messages(log: &str) -> Vec<String> {
     assert!(!log.is_empty());
     log.lines()
         .map(|line| {
-            let object: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("{error}: {line}"));
+            let object: Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             assert!(object["level"].is_string(), "{line}");
             assert!(object["timestamp"].is_string(), "{line}");
-            object["message"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned()
+            object["message"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{line}"))
+                .to_owned()
         })
         .collect()
 }
@@ -156,7 +164,8 @@ fn a_json_log_is_one_object_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let configuration = format!("{CONFIGURATION}\n[log]\nformat = \"json\"\n");
     let site = with_rule(&dir, &configuration, ENDLESS);
-    site.write("plugins/junk.wasm", "junk\nover two lines").unwrap();
+    site.write("plugins/junk.wasm", "junk\nover two lines")
+        .unwrap();
     site.write("inbox/bad.jsonl", "{\n\"\n").unwrap();
     let mut daemon = site.daemon().unwrap();
     daemon.until_taken(2);
@@ -165,7 +174,10 @@ fn a_json_log_is_one_object_a_line() {
     let said = messages(&second.stderr());
     assert!(said.last().unwrap().contains("in use"), "{said:?}");
     let said = messages(&daemon.stop().unwrap());
-    assert!(said.iter().any(|line| line.contains("parked input")), "{said:?}");
+    assert!(
+        said.iter().any(|line| line.contains("parked input")),
+        "{said:?}"
+    );
     assert!(said.last().unwrap().contains("ended"), "{said:?}");
 
     let daemon = busy(&site);
@@ -203,18 +215,24 @@ fn a_second_host_is_kept_out_and_told_why() {
 fn a_batch_run_that_is_repeated_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir, CONFIGURATION);
-    site.write("plugins/sums.wasm", guests::assemble(guests::V1)).unwrap();
+    site.write("plugins/sums.wasm", guests::assemble(guests::V1))
+        .unwrap();
     let number = |id: i64, value: i64| {
-        format!("{{\"table\":\"numbers\",\"op\":\"insert\",\"after\":{{\"id\":{id},\"value\":{value}}}}}\n")
+        format!(
+            "{{\"table\":\"numbers\",\"op\":\"insert\",\"after\":{{\"id\":{id},\"value\":{value}}}}}\n"
+        )
     };
     let text: String = (0..40).map(|id| number(id, id)).collect();
-    site.write("inbox/numbers.jsonl", text + &number(50, 7) + "{\n").unwrap();
+    site.write("inbox/numbers.jsonl", text + &number(50, 7) + "{\n")
+        .unwrap();
     site.write("inbox/users.csv", "id\n1\n2\n").unwrap();
     let state = || {
         let mut status = site.json(&["status", "--json"]).unwrap();
         // The file may be packed otherwise.
         status.as_object_mut().unwrap().remove("store_bytes");
-        let bad = site.json(&["dead-letters", "--source", "inbox", "--json"]).unwrap();
+        let bad = site
+            .json(&["dead-letters", "--source", "inbox", "--json"])
+            .unwrap();
         let tables = ["numbers", "sums", "users"].map(|table| site.rows(table).unwrap());
         (status, bad, tables)
     };
@@ -231,7 +249,10 @@ fn a_batch_run_that_is_repeated_changes_nothing() {
 fn standard_input_is_read_to_its_end() {
     let configuration =
         CONFIGURATION.replace("kind = \"files\"\npath = \"inbox\"", "kind = \"stdin\"");
-    let halting = configuration.replace("kind = \"stdin\"", "kind = \"stdin\"\non_bad_input = \"halt\"");
+    let halting = configuration.replace(
+        "kind = \"stdin\"",
+        "kind = \"stdin\"\non_bad_input = \"halt\"",
+    );
     // The last line has no end of its own.
     let good = lines("users", 1..=2000);
     let good = good.trim_end();

@@ -50,7 +50,10 @@ const MARK: i64 = 1_000_000;
 
 /// The frozen guest, made to copy numbers with this version's mark.
 fn guest(version: i64) -> Vec<u8> {
-    let copies = format!("(i64.add (local.get $value) (i64.const {}))", version * MARK);
+    let copies = format!(
+        "(i64.add (local.get $value) (i64.const {}))",
+        version * MARK
+    );
     let replaced = [
         "(i64.add (local.get $value) (call $sum-by-get (local.get $id) (local.get $seq)))",
         "(i64.add (local.get $value) (call $count-by-scan (local.get $id) (local.get $seq)))",
@@ -78,7 +81,10 @@ struct Load {
 
 impl Load {
     fn line(op: &str, id: i64) -> String {
-        format!("{{\"table\":\"numbers\",\"op\":\"{op}\",\"after\":{{\"id\":{id},\"value\":{}}}}}\n", id % 1_000)
+        format!(
+            "{{\"table\":\"numbers\",\"op\":\"{op}\",\"after\":{{\"id\":{id},\"value\":{}}}}}\n",
+            id % 1_000
+        )
     }
 
     /// The changes of these numbers.
@@ -105,7 +111,8 @@ impl Load {
     fn append(&self, site: &Site) {
         let mut next = FILE_FROM;
         while !self.ended.load(Ordering::SeqCst) {
-            site.append("inbox/numbers.jsonl", Self::lines(next..next + 10)).unwrap();
+            site.append("inbox/numbers.jsonl", Self::lines(next..next + 10))
+                .unwrap();
             next += 10;
             self.sent.store(next, Ordering::SeqCst);
             thread::yield_now();
@@ -140,7 +147,10 @@ impl Host<'_> {
         let by_command = self.site.json(&["rules", "--json"]).unwrap();
         let by_http = self.daemon.get("/v1/rules").unwrap();
         for rules in [&by_command, &by_http] {
-            assert!(rules["rules"].is_array() && rules["plugins"].is_object(), "{rules}");
+            assert!(
+                rules["rules"].is_array() && rules["plugins"].is_object(),
+                "{rules}"
+            );
         }
         by_command
     }
@@ -186,12 +196,20 @@ impl Host<'_> {
         let before = self.rules();
         self.put(code);
         let rules = self.until("the file to be refused", |_, plugin| {
-            plugin["refused"].as_str().is_some_and(|said| said.contains(reason))
+            plugin["refused"]
+                .as_str()
+                .is_some_and(|said| said.contains(reason))
         });
-        assert_eq!(rules["plugins"]["sums"]["hash"], before["plugins"]["sums"]["hash"]);
+        assert_eq!(
+            rules["plugins"]["sums"]["hash"],
+            before["plugins"]["sums"]["hash"]
+        );
         assert_eq!(rules["rules"][0]["status"], "running", "{rules}");
         let shown = self.site.ok(&["rules"]).unwrap();
-        assert!(shown.contains("plugin sums refused") && shown.contains(reason), "{shown}");
+        assert!(
+            shown.contains("plugin sums refused") && shown.contains(reason),
+            "{shown}"
+        );
         let handled = rules["rules"][0]["changes"].as_u64().unwrap();
         self.load.wait_for_more();
         self.until("the old version to go on", |rule, _| {
@@ -208,7 +226,10 @@ impl Host<'_> {
         self.load.wait_for_more();
         let rules = self.rules();
         assert_eq!(&rules["rules"][0]["changes"], handled);
-        assert!(rules["rules"][0]["lag_changes"].as_u64().unwrap() > 50, "{rules}");
+        assert!(
+            rules["rules"][0]["lag_changes"].as_u64().unwrap() > 50,
+            "{rules}"
+        );
     }
 
     /// The life of a plugin's file.
@@ -245,7 +266,11 @@ fn compare(table: &str, found: &BTreeMap<i64, i64>, expected: &BTreeMap<i64, i64
         let other = a.iter().find(|(id, value)| b.get(id) != Some(value));
         other.map(|(id, value)| (*id, *value))
     };
-    assert_eq!(first(expected, found), None, "missing in or other in table {table}");
+    assert_eq!(
+        first(expected, found),
+        None,
+        "missing in or other in table {table}"
+    );
     assert_eq!(first(found, expected), None, "too much in table {table}");
 }
 
@@ -265,12 +290,21 @@ fn check_turns(sums: &BTreeMap<i64, i64>, turns: &[Turn]) {
         for turn in turns {
             // The first version reads what was there before it, so its turn begins with the first number.
             if *id >= turn.between.end {
-                assert!(version >= turn.version, "{id} was copied by version {version}");
+                assert!(
+                    version >= turn.version,
+                    "{id} was copied by version {version}"
+                );
             } else if *id < turn.between.start && turn.version > 1 && turn.version != 4 {
-                assert!(version < turn.version, "{id} was copied by version {version}");
+                assert!(
+                    version < turn.version,
+                    "{id} was copied by version {version}"
+                );
             }
         }
-        assert!(version >= last, "{id} was copied by version {version} after {last}");
+        assert!(
+            version >= last,
+            "{id} was copied by version {version} after {last}"
+        );
         last = version;
     }
     assert_eq!(last, 4, "the last version copied nothing");

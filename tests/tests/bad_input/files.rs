@@ -12,7 +12,14 @@ fn site(dir: &tempfile::TempDir, configuration: &str) -> Site {
 }
 
 fn dead_letters(site: &Site) -> Vec<Value> {
-    let arguments = ["dead-letters", "--source", "inbox", "--json", "--limit", "1000"];
+    let arguments = [
+        "dead-letters",
+        "--source",
+        "inbox",
+        "--json",
+        "--limit",
+        "1000",
+    ];
     let mut answer = site.json(&arguments).unwrap();
     serde_json::from_value(answer["dead_letters"].take()).unwrap()
 }
@@ -20,7 +27,9 @@ fn dead_letters(site: &Site) -> Vec<Value> {
 /// The bad input of a file; there must be one.
 fn of_file<'a>(letters: &'a [Value], file: &str) -> &'a Value {
     let mut found = letters.iter().filter(|letter| letter["origin"] == file);
-    let letter = found.next().unwrap_or_else(|| panic!("{file} isn't reported"));
+    let letter = found
+        .next()
+        .unwrap_or_else(|| panic!("{file} isn't reported"));
     assert!(found.next().is_none(), "{file} is reported twice");
     letter
 }
@@ -35,7 +44,8 @@ fn check_parked(case: &Case, letters: &[Value], daemon: &Daemon) {
     assert_eq!(letter["text"], *text, "{file}");
     let log = daemon.log();
     assert!(
-        log.lines().any(|line| line.contains(&file) && line.contains("line=2")),
+        log.lines()
+            .any(|line| line.contains(&file) && line.contains("line=2")),
         "{file}: not in the log: {log}"
     );
 }
@@ -63,7 +73,10 @@ fn a_bad_line_is_kept_with_its_place_and_the_others_are_taken() {
     for case in CASES {
         check_parked(case, &letters, &daemon);
     }
-    let csv: Vec<&Value> = letters.iter().filter(|l| l["origin"] == "users.csv").collect();
+    let csv: Vec<&Value> = letters
+        .iter()
+        .filter(|l| l["origin"] == "users.csv")
+        .collect();
     assert_eq!(csv.len(), 2, "{csv:?}");
     for (letter, line, words) in [
         (csv[0], 3, &["users", "1 field", "header", "3"][..]),
@@ -83,7 +96,10 @@ fn a_bad_line_is_kept_with_its_place_and_the_others_are_taken() {
     let found = ids(&site);
     for number in 0..CASES.len() as i64 {
         let (before, after) = (2 * number % 10, 1_000 + 2 * number);
-        assert!(found.contains(&before) && found.contains(&after), "{number}: {found:?}");
+        assert!(
+            found.contains(&before) && found.contains(&after),
+            "{number}: {found:?}"
+        );
     }
     assert!(found.contains(&901) && found.contains(&903), "{found:?}");
     assert!(!found.contains(&902) && !found.contains(&904), "{found:?}");
@@ -92,8 +108,10 @@ fn a_bad_line_is_kept_with_its_place_and_the_others_are_taken() {
 
 #[test]
 fn a_source_that_halts_on_bad_input_stops_before_it() {
-    let configuration =
-        CONFIGURATION.replace("path = \"inbox\"", "path = \"inbox\"\non_bad_input = \"halt\"");
+    let configuration = CONFIGURATION.replace(
+        "path = \"inbox\"",
+        "path = \"inbox\"\non_bad_input = \"halt\"",
+    );
     for case in CASES {
         let dir = tempfile::tempdir().unwrap();
         let site = site(&dir, &configuration);
@@ -104,7 +122,10 @@ fn a_source_that_halts_on_bad_input_stops_before_it() {
             let ran = site.run(&["run", "--once"]).unwrap();
             assert_eq!(ran.code(), 1, "{}: {}", case.name, ran.stderr());
             let last = ran.stderr().lines().last().unwrap().to_owned();
-            assert!(last.contains("inbox") && last.contains("users.jsonl:2"), "{last}");
+            assert!(
+                last.contains("inbox") && last.contains("users.jsonl:2"),
+                "{last}"
+            );
             case.check_reason(&last);
             assert_eq!(ids(&site), [1], "{}", case.name);
             let status = site.json(&["status", "--json"]).unwrap();
@@ -116,11 +137,14 @@ fn a_source_that_halts_on_bad_input_stops_before_it() {
 #[test]
 fn a_halted_source_goes_on_once_its_line_is_mended() {
     let dir = tempfile::tempdir().unwrap();
-    let configuration =
-        CONFIGURATION.replace("path = \"inbox\"", "path = \"inbox\"\non_bad_input = \"halt\"");
+    let configuration = CONFIGURATION.replace(
+        "path = \"inbox\"",
+        "path = \"inbox\"\non_bad_input = \"halt\"",
+    );
     let site = site(&dir, &configuration);
     let bad = &CASES[0];
-    site.write("inbox/users.jsonl", bad.between_good_lines([1, 2])).unwrap();
+    site.write("inbox/users.jsonl", bad.between_good_lines([1, 2]))
+        .unwrap();
     let mut daemon = site.daemon().unwrap();
     daemon.until("the source to halt", |daemon| {
         let status = daemon.status().ok()?;

@@ -99,25 +99,39 @@ const CASES: &[Case] = &[
 impl Case {
     /// A good line, the bad one, a good one.
     fn between_good_lines(&self, ids: [i64; 2]) -> Vec<u8> {
-        [good(ids[0]).as_bytes(), self.line, b"\n", good(ids[1]).as_bytes()].concat()
+        [
+            good(ids[0]).as_bytes(),
+            self.line,
+            b"\n",
+            good(ids[1]).as_bytes(),
+        ]
+        .concat()
     }
 
     fn check_reason(&self, reason: &str) {
         for word in self.words {
-            assert!(reason.contains(word), "{}: no {word:?} in: {reason}", self.name);
+            assert!(
+                reason.contains(word),
+                "{}: no {word:?} in: {reason}",
+                self.name
+            );
         }
         assert!(!reason.contains('\n'), "{}: {reason}", self.name);
     }
 }
 
 fn good(id: i64) -> String {
-    format!("{{\"table\":\"users\",\"op\":\"upsert\",\"after\":{{\"id\":{id},\"name\":\"good\"}}}}\n")
+    format!(
+        "{{\"table\":\"users\",\"op\":\"upsert\",\"after\":{{\"id\":{id},\"name\":\"good\"}}}}\n"
+    )
 }
 
 /// The keys of `users`.
 fn ids(site: &Site) -> Vec<i64> {
     let limit = u32::MAX.to_string();
-    let rows = site.ok(&["query", "users", "--json", "--limit", &limit]).unwrap();
+    let rows = site
+        .ok(&["query", "users", "--json", "--limit", &limit])
+        .unwrap();
     let id = |row: &str| serde_json::from_str::<Value>(row).unwrap()["id"].as_i64();
     rows.lines().map(|row| id(row).unwrap()).collect()
 }

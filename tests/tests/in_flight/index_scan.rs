@@ -41,8 +41,10 @@ fn start(store: Arc<Store>) -> Rig {
     options.limits.scan_page_rows_max = 3;
     // Each batch that is handed in stays a batch of its own.
     options.limits.batch_changes_max = 1;
-    let plugins: [(&str, Make, &str); 2] =
-        [("owner", owner::plugin, "1"), ("reader", reader::plugin, "1")];
+    let plugins: [(&str, Make, &str); 2] = [
+        ("owner", owner::plugin, "1"),
+        ("reader", reader::plugin, "1"),
+    ];
     Rig::start(store, &options, &plugins).unwrap()
 }
 
@@ -110,7 +112,9 @@ impl World {
 
     fn check(&self) {
         let owned = self.model.owned.iter();
-        let owned: Vec<String> = owned.map(|(id, found)| line(*id, &[("found", found)])).collect();
+        let owned: Vec<String> = owned
+            .map(|(id, found)| line(*id, &[("found", found)]))
+            .collect();
         self.compare("owned", &owned);
         let looked_up: Vec<String> = self
             .model

@@ -71,7 +71,11 @@ impl Query {
             y: random.between(-3, 8),
             label: label(random),
             descending: random.one_in(2),
-            most: if random.one_in(3) { random.between(1, 7) } else { 0 },
+            most: if random.one_in(3) {
+                random.between(1, 7)
+            } else {
+                0
+            },
         }
     }
 }

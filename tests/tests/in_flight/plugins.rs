@@ -140,7 +140,10 @@ pub(crate) mod owner {
             return Ok(());
         };
         let found = scan!(entries, Entry, query);
-        owned.insert(Owned { id: query.id, found });
+        owned.insert(Owned {
+            id: query.id,
+            found,
+        });
         ANSWERED.fetch_max(query.id, Ordering::SeqCst);
         Ok(())
     }
@@ -199,7 +202,11 @@ pub(crate) mod reader {
             items.push(format!("{}:{}", item.id, item.level));
         }
         let items = items.join(" ");
-        looked_up.insert(LookedUp { id: query.id, found, items });
+        looked_up.insert(LookedUp {
+            id: query.id,
+            found,
+            items,
+        });
         Ok(())
     }
 

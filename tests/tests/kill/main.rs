@@ -154,8 +154,15 @@ impl Run {
                 self.seed
             );
         }
-        let surplus: Vec<_> = found.keys().filter(|key| !expected.contains_key(*key)).collect();
-        assert!(surplus.is_empty(), "table {table}: {surplus:?}; seed {}", self.seed);
+        let surplus: Vec<_> = found
+            .keys()
+            .filter(|key| !expected.contains_key(*key))
+            .collect();
+        assert!(
+            surplus.is_empty(),
+            "table {table}: {surplus:?}; seed {}",
+            self.seed
+        );
     }
 }
 

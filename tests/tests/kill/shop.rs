@@ -50,7 +50,9 @@ fn money(cents: i64) -> String {
 
 /// Cents of an amount, which may have lost zeros at its end.
 fn cents(amount: &Value) -> i64 {
-    let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
+    let text = amount
+        .as_str()
+        .map_or_else(|| amount.to_string(), str::to_owned);
     let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
     let part = format!("{part:0<2}");
     whole.parse::<i64>().unwrap() * 100 + part.parse::<i64>().unwrap()
@@ -172,10 +174,17 @@ impl Shop {
 
     fn product_totals(&self) -> BTreeMap<String, String> {
         let total = |product: &i64| {
-            let of = || self.orders.values().filter(|order| order.product == *product);
+            let of = || {
+                self.orders
+                    .values()
+                    .filter(|order| order.product == *product)
+            };
             let units: i64 = of().map(|order| order.quantity).sum();
             let cents: i64 = of().map(|order| order.cents).sum();
-            (product.to_string(), format!("{} {units} {cents}", of().count()))
+            (
+                product.to_string(),
+                format!("{} {units} {cents}", of().count()),
+            )
         };
         self.ordered.iter().map(total).collect()
     }

@@ -150,6 +150,9 @@ impl HttpWriter {
 
     /// Gets the last request answered.
     pub(crate) fn finish(&mut self, daemon: &Daemon) {
-        assert!(self.send(daemon), "no answer from a daemon that nobody killed");
+        assert!(
+            self.send(daemon),
+            "no answer from a daemon that nobody killed"
+        );
     }
 }
