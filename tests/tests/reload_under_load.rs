@@ -355,3 +355,33 @@ fn no_change_is_lost_or_handled_twice_while_a_plugin_comes_and_goes() {
     check_turns(&sums, &turns);
     println!("{} numbers, versions {:?}", sums.len(), turns.len());
 }
+
+#[test]
+fn a_restart_over_a_broken_file_loses_nothing_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(PROGRAM, dir.path(), CONFIGURATION).unwrap();
+    fs::create_dir_all(site.path("inbox")).unwrap();
+    site.write("plugins/sums.wasm", guest(1)).unwrap();
+    let daemon = site.daemon().unwrap();
+    assert_eq!(daemon.post(None, Load::lines(0..5)).unwrap().0, 200);
+    daemon.stop().unwrap();
+
+    site.write("plugins/sums.wasm", &guest(2)[..500]).unwrap();
+    let mut daemon = site.daemon().unwrap();
+    assert_eq!(daemon.post(None, Load::lines(5..9)).unwrap().0, 200);
+    let rules = site.json(&["rules", "--json"]).unwrap();
+    assert_eq!(rules["rules"][0]["status"], "unloaded", "{rules}");
+    assert_eq!(rules["rules"][0]["lag_changes"], 4, "{rules}");
+    let reason = rules["plugins"]["sums"]["refused"].as_str().unwrap();
+    assert!(reason.contains("is no valid WebAssembly"), "{reason}");
+    assert_eq!(table(&site, "sums").len(), 5);
+
+    site.write("plugins/sums.wasm", guest(2)).unwrap();
+    daemon.until("the rule to catch up", |daemon| {
+        let rules = daemon.get("/v1/rules").ok()?;
+        (rules["rules"][0]["status"] == "running").then_some(())
+    });
+    daemon.stop().unwrap();
+    let expected = (0..9).map(|id| (id, id + if id < 5 { MARK } else { 2 * MARK }));
+    compare("sums", &table(&site, "sums"), &expected.collect());
+}
