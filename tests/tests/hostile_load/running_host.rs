@@ -179,6 +179,13 @@ fn all_are_refused_and_the_host_goes_on() {
         put(&plugins, name, &code);
     }
     check(&site, &mut daemon, 1);
+    // A file that goes takes its refusal with it.
+    fs::remove_file(plugins.join("thief.wasm")).unwrap();
+    daemon.until("the refusal to go", |daemon| {
+        let rules = daemon.get("/v1/rules").ok()?;
+        rules["plugins"].get("thief").is_none().then_some(())
+    });
+    put(&plugins, "thief", &with_tables("orders", "sums"));
     daemon.stop().unwrap();
     // The same at the start.
     let mut daemon = site.daemon().unwrap();

@@ -7,7 +7,7 @@
 //! table that a restart leaves behind its source. In the end the source tables, the derived tables and
 //! the number of changes must be exactly what was sent, each of them once.
 //!
-//! `RULEMILL_KILLS=1000` kills more often than the few times of every test run (about half a second each);
+//! `RULEMILL_KILLS=1000` kills more often than the few times of every test run (somewhat less than a second each);
 //! `RULEMILL_SEED=N` repeats a seed, as a failure prints it. The moments are random even so.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
