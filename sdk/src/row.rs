@@ -195,11 +195,7 @@ pub trait KeyPrefix<K> {
 #[doc(hidden)]
 #[inline]
 pub fn write_index_column<T: ColumnValue>(value: &T, out: &mut Vec<u8>) {
-    if T::NULLABLE {
-        key::write_nullable(value.value(), out);
-    } else {
-        key::write(value.value(), out);
-    }
+    key::write_index_column(value.value(), T::NULLABLE, out);
 }
 
 macro_rules! single {

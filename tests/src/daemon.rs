@@ -1,181 +1,92 @@
-//! The `rulemill` command as a process of its own: run to its end, or as a daemon.
+//! A running `rulemill run`, as its user meets it: over HTTP, by its log, and ended by a signal.
 //!
-//! A daemon listens on a port that the system picks and is ended by its process id; nothing here waits
-//! by the clock.
+//! It listens on a port that the system picks and is ended by its process id; nothing here waits by
+//! the clock. One that is dropped while it runs is killed.
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    thread::JoinHandle,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use crossbeam_channel::{Sender, bounded};
 use serde_json::Value;
+use ureq::Agent;
 
-/// A directory with a configuration, and the program to run there.
-pub struct Site {
-    program: PathBuf,
-    dir: PathBuf,
-}
-
-impl Site {
-    /// Writes `rulemill.toml` into a directory. `program` is the command's executable.
-    ///
-    /// # Errors
-    /// If the file can't be written.
-    pub fn new(program: &str, dir: &Path, configuration: &str) -> Result<Self> {
-        fs::write(dir.join("rulemill.toml"), configuration)?;
-        fs::create_dir_all(dir.join("plugins"))?;
-        Ok(Self {
-            program: program.into(),
-            dir: dir.to_owned(),
-        })
-    }
-
-    /// The directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Writes a file below the directory, its folder included.
-    ///
-    /// # Errors
-    /// If it can't be written.
-    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) -> Result<()> {
-        let path = self.dir.join(path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(&path, text).with_context(|| path.display().to_string())
-    }
-
-    /// The command with arguments, not yet started.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .current_dir(&self.dir)
-            .env_remove("RULEMILL_LOG")
-            .args(arguments);
-        command
-    }
-
-    /// Runs the command to its end.
-    ///
-    /// # Errors
-    /// If it can't be started.
-    pub fn run(&self, arguments: &[&str]) -> Result<Ran> {
-        let output = self.command(arguments).stdin(Stdio::null()).output()?;
-        Ok(Ran(output))
-    }
-
-    /// Runs a command that must succeed, and gives what it prints.
-    ///
-    /// # Errors
-    /// If it fails.
-    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
-        let ran = self.run(arguments)?;
-        ensure!(
-            ran.code() == 0,
-            "{arguments:?} ended with {}: {}",
-            ran.code(),
-            ran.stderr()
-        );
-        Ok(ran.stdout())
-    }
-
-    /// Runs a command that must succeed, and gives the JSON that it prints.
-    ///
-    /// # Errors
-    /// If it fails or prints something else.
-    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let text = self.ok(arguments)?;
-        serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
-    }
-
-    /// Starts the daemon and waits until it is ready.
-    ///
-    /// # Errors
-    /// If it ends before, with what it said.
-    pub fn daemon(&self) -> Result<Daemon> {
-        self.daemon_with(Stdio::null())
-    }
-
-    /// The same, with this standard input.
-    ///
-    /// # Errors
-    /// If it ends before, with what it said.
-    pub fn daemon_with(&self, stdin: Stdio) -> Result<Daemon> {
-        let mut child = self
-            .command(&["run"])
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = child.stderr.take().context("no standard error")?;
-        let mut daemon = Daemon {
-            child,
-            address: String::new(),
-            log: None,
-        };
-        let mut lines = BufReader::new(stderr);
-        let mut said = String::new();
-        loop {
-            let start = said.len();
-            if lines.read_line(&mut said)? == 0 {
-                bail!("the daemon ended before it was ready: {said}");
-            }
-            let line = &said[start..];
-            if let Some((_, rest)) = line.split_once("http://")
-                && line.contains("ready: ")
-            {
-                let end = rest.find([',', ' ', '\n']).unwrap_or(rest.len());
-                daemon.address = rest[..end].to_owned();
-                break;
-            }
-        }
-        // Read on, or the daemon would stand still once the pipe is full.
-        daemon.log = Some(std::thread::spawn(move || {
-            let mut rest = said;
-            let result = lines.read_to_string(&mut rest);
-            result.map(|_| rest)
-        }));
-        Ok(daemon)
-    }
-}
-
-/// A command that has ended.
-pub struct Ran(Output);
-
-impl Ran {
-    /// Its exit code; -1 if a signal ended it.
-    pub fn code(&self) -> i32 {
-        self.0.status.code().unwrap_or(-1)
-    }
-
-    /// What it printed.
-    pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.0.stdout).into_owned()
-    }
-
-    /// What it said on standard error.
-    pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.0.stderr).into_owned()
-    }
-}
+use crate::wait::{DEADLINE, until};
 
 /// A running daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
     address: String,
-    log: Option<JoinHandle<std::io::Result<String>>>,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    agent: Agent,
+}
+
+/// A client for the loopback interface: no proxy, and an answer is an answer whatever its status.
+pub fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(DEADLINE))
+        .build()
+        .new_agent()
 }
 
 impl Daemon {
+    /// Starts the command and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// If it ends before, with what it said.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let log = Arc::<Mutex<String>>::default();
+        let (ready, address) = bounded(1);
+        let seen = log.clone();
+        // Read to its end, or the daemon would stand still once the pipe is full.
+        let reader = thread::spawn(move || read_log(stderr, &seen, &ready));
+        let mut daemon = Self {
+            child,
+            address: String::new(),
+            log,
+            reader: Some(reader),
+            agent: agent(),
+        };
+        match address.recv_timeout(DEADLINE) {
+            Ok(address) => daemon.address = address,
+            Err(_) => bail!("the daemon ended before it was ready: {}", daemon.log()),
+        }
+        Ok(daemon)
+    }
+
     /// The address of a path of its API.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Sends a post as [`post`](Self::post) does and leaves the answer in the connection.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn post_unread(&self, key: &str, changes: &str) -> Result<TcpStream> {
+        let mut connection = TcpStream::connect(&self.address)?;
+        let head = format!(
+            "POST /v1/changes HTTP/1.1\r\nHost: {}\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            changes.len()
+        );
+        connection.write_all((head + changes).as_bytes())?;
+        Ok(connection)
     }
 
     /// Its process id.
@@ -183,9 +94,109 @@ impl Daemon {
         self.child.id()
     }
 
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.clone()
+    }
+
     /// Standard input, if it was given a pipe.
-    pub fn stdin(&mut self) -> Option<std::process::ChildStdin> {
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
+    }
+
+    /// The most memory that it has held, in KiB.
+    ///
+    /// # Errors
+    /// If the system doesn't tell.
+    pub fn peak_memory_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.context("no VmHWM")?.trim().trim_end_matches(" kB");
+        Ok(kib.parse()?)
+    }
+
+    /// What `GET path` answers, which must be a success.
+    ///
+    /// # Errors
+    /// If it is none, or the daemon is gone.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let mut response = self.agent.get(self.url(path)).call()?;
+        let text = response.body_mut().read_to_string()?;
+        ensure!(response.status() == 200, "{path}: {text}");
+        serde_json::from_str(&text).with_context(|| format!("{path} answered {text}"))
+    }
+
+    /// What `GET /v1/status` answers.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn status(&self) -> Result<Value> {
+        self.get("/v1/status")
+    }
+
+    /// Posts changes, with an idempotency key or without; gives the status and the answer.
+    ///
+    /// # Errors
+    /// If the connection breaks before the answer is there.
+    pub fn post(&self, key: Option<&str>, changes: impl AsRef<[u8]>) -> Result<(u16, Value)> {
+        let mut request = self
+            .agent
+            .post(self.url("/v1/changes"))
+            .header("Content-Type", "application/x-ndjson");
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let mut response = request.send(changes.as_ref())?;
+        let text = response.body_mut().read_to_string()?;
+        let answer =
+            serde_json::from_str(&text).with_context(|| format!("the answer was {text}"))?;
+        Ok((response.status().as_u16(), answer))
+    }
+
+    /// Waits until `look` finds something.
+    ///
+    /// # Panics
+    /// If the daemon ends or the deadline passes first.
+    pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        until(what, || {
+            let found = look(self);
+            if found.is_none()
+                && let Ok(Some(status)) = self.child.try_wait()
+            {
+                panic!(
+                    "waiting for {what}: the daemon ended with {status}:\n{}",
+                    self.log()
+                );
+            }
+            found
+        })
+    }
+
+    /// Lines that the sources have handed over since the daemon's start, good and bad.
+    pub fn handed_over(&self) -> Option<u64> {
+        let status = self.status().ok()?;
+        let sources = status["sources"].as_object()?;
+        sources
+            .values()
+            .map(|source| Some(source["changes"].as_u64()? + source["bad"].as_u64()?))
+            .sum()
+    }
+
+    /// Waits until the sources have handed over so many lines, good and bad, since the daemon's start, and all
+    /// of them are durable.
+    ///
+    /// # Panics
+    /// If the daemon ends or the deadline passes first.
+    pub fn until_taken(&mut self, lines: u64) {
+        self.until("the sources' lines to be handed over", |daemon| {
+            (daemon.handed_over()? >= lines).then_some(())
+        });
+        // No changes, but behind theirs: once it is answered, they are on disk.
+        match self.post(None, "") {
+            Ok((200, _)) => {}
+            other => panic!("an empty request: {other:?}\n{}", self.log()),
+        }
     }
 
     /// Sends a signal, by its name without `SIG`.
@@ -206,13 +217,24 @@ impl Daemon {
     /// If it can't be waited for.
     pub fn wait(mut self) -> Result<(ExitStatus, String)> {
         let status = self.child.wait()?;
-        let log = match self.log.take() {
-            Some(log) => log
-                .join()
-                .map_err(|_| anyhow::anyhow!("the log's reader panicked"))??,
-            None => String::new(),
-        };
-        Ok((status, log))
+        if let Some(reader) = self.reader.take() {
+            let joined = reader.join();
+            joined.map_err(|_| anyhow!("the log's reader panicked"))?;
+        }
+        Ok((status, self.log()))
+    }
+
+    /// The same, or an error if it takes longer than `most`.
+    ///
+    /// # Errors
+    /// If it takes too long or can't be waited for.
+    pub fn wait_at_most(mut self, most: Duration) -> Result<(ExitStatus, String)> {
+        let start = std::time::Instant::now();
+        until("the daemon to end", || {
+            self.child.try_wait().ok().flatten().map(drop)
+        });
+        ensure!(start.elapsed() < most, "it took {:?}", start.elapsed());
+        self.wait()
     }
 
     /// Ends it with a signal and waits.
@@ -223,6 +245,16 @@ impl Daemon {
         self.signal(signal)?;
         self.wait()
     }
+
+    /// Ends it as a user would, which must go well; gives all that it said.
+    ///
+    /// # Errors
+    /// If it ends otherwise.
+    pub fn stop(self) -> Result<String> {
+        let (status, log) = self.end("TERM")?;
+        ensure!(status.success(), "the daemon ended with {status}:\n{log}");
+        Ok(log)
+    }
 }
 
 impl Drop for Daemon {
@@ -230,5 +262,27 @@ impl Drop for Daemon {
         // It has ended already where a test waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Keeps what a daemon says, and tells the address that it is ready on.
+fn read_log(stderr: ChildStderr, log: &Mutex<String>, ready: &Sender<String>) {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if !matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+            return;
+        }
+        let line = String::from_utf8_lossy(&line);
+        log.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_str(&line);
+        if let Some((_, rest)) = line.split_once("ready: http ") {
+            let address = rest.split([',', '"']).next().unwrap_or_default();
+            let address = address.strip_prefix("http://").unwrap_or_default();
+            // Told once; whoever asked may have gone.
+            let _ = ready.try_send(address.to_owned());
+        }
     }
 }

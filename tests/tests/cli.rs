@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use rulemill_tests::daemon::Site;
+use rulemill_tests::site::Site;
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");

@@ -6,9 +6,12 @@ use std::{
     thread,
 };
 
-use rulemill_tests::daemon::{Daemon, Site};
+use rulemill_tests::{
+    daemon::{Daemon, agent},
+    site::Site,
+};
 use serde_json::{Value, json};
-use ureq::{Agent, http::Response};
+use ureq::http::Response;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
 
@@ -40,33 +43,17 @@ fn user(id: i64, name: &str) -> String {
     format!("{line}\n")
 }
 
-fn agent() -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        // A proxy could not reach this machine's loopback interface.
-        .proxy(None)
-        .build()
-        .new_agent()
-}
-
 fn json_of(response: &mut Response<ureq::Body>) -> Value {
     let text = response.body_mut().read_to_string().unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 fn post(daemon: &Daemon, key: Option<&str>, body: &str) -> (u16, Value) {
-    let mut request = agent().post(daemon.url("/v1/changes"));
-    if let Some(key) = key {
-        request = request.header("Idempotency-Key", key);
-    }
-    let mut response = request.send(body).unwrap();
-    (response.status().as_u16(), json_of(&mut response))
+    daemon.post(key, body).unwrap()
 }
 
 fn get(daemon: &Daemon, path: &str) -> Value {
-    let mut response = agent().get(daemon.url(path)).call().unwrap();
-    assert_eq!(response.status(), 200, "{path}");
-    json_of(&mut response)
+    daemon.get(path).unwrap()
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub enum Failure {
     Wrong(String),
     /// It was right to ask for, and failed: exit code 1.
     Failed(anyhow::Error),
+    /// It failed, and the log says why: exit code 1.
+    Logged,
     /// Whoever read the output has gone: ends quietly, as done.
     ReaderGone,
 }
@@ -30,6 +32,7 @@ impl Failure {
                 eprintln!("rulemill: {error:#}");
                 ExitCode::from(1)
             }
+            Self::Logged => ExitCode::from(1),
             Self::ReaderGone => ExitCode::SUCCESS,
         }
     }

@@ -1,7 +1,7 @@
 //! `rulemill run`: the daemon.
 
 use super::{ConfigArg, Failure, access};
-use crate::daemon;
+use crate::{config::LogFormat, daemon};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -23,6 +23,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = access::load(&args.config)?;
-    daemon::run(config, args.once)?;
-    Ok(())
+    let logs_json = config.log.format == LogFormat::Json;
+    daemon::run(config, args.once).map_err(|error| {
+        if logs_json {
+            // Whoever collects the log reads one JSON object a line, to the last.
+            tracing::error!("{error:#}");
+            Failure::Logged
+        } else {
+            error.into()
+        }
+    })
 }

@@ -1,18 +1,10 @@
-//! Reading the file, and holding it against what makes sense.
+//! Reading the file, and finding the place of what is wrong with it.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{ops::Range, path::Path};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Error, Format, Http, Log, Plugin, Source, SourceKind, Table, raw};
-use crate::limits::Limits;
-
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
+use super::{Config, Error, raw};
 
 impl Config {
     /// Reads and checks a configuration file. Relative paths in it are relative to the file.
@@ -46,261 +38,15 @@ impl Config {
     }
 }
 
-struct Document<'a> {
-    file: &'a Path,
+/// A configuration's text, and the file that it is from.
+pub(super) struct Document<'a> {
+    pub(super) file: &'a Path,
     text: &'a str,
 }
 
 impl Document<'_> {
-    fn check(&self, raw: raw::Config) -> Result<Config, Error> {
-        let base = self.file.parent().unwrap_or(Path::new(""));
-        let path = |given: Option<PathBuf>, default: &str| {
-            base.join(given.unwrap_or_else(|| default.into()))
-        };
-        let mut plugins = std::collections::BTreeMap::new();
-        for (name, plugin) in raw.plugin {
-            let config = plugin
-                .config
-                .map_or(Ok(serde_json::Value::Null), raw::to_json)
-                .map_err(|why| self.at(&format!("plugin.{name}.config"), why.into()))?;
-            let plugin = Plugin {
-                on_error: plugin.on_error,
-                backfill: plugin.backfill,
-                config,
-            };
-            plugins.insert(name, plugin);
-        }
-        self.limits(&raw.limits)?;
-        Ok(Config {
-            file: self.file.to_owned(),
-            data_dir: path(raw.data_dir, "data"),
-            plugin_dir: path(raw.plugin_dir, "plugins"),
-            http: Http {
-                enabled: raw.http.enabled.unwrap_or(true),
-                listen: match raw.http.listen {
-                    None => LISTEN,
-                    Some(text) => self.listen(&text)?,
-                },
-            },
-            sources: self.sources(raw.source, base)?,
-            tables: self.tables(raw.table)?,
-            plugins,
-            limits: raw.limits,
-            log: Log {
-                format: raw.log.format,
-                level: raw.log.level.unwrap_or_else(|| "info".into()),
-            },
-        })
-    }
-
-    fn listen(&self, text: &str) -> Result<SocketAddr, Error> {
-        let local = text
-            .strip_prefix("localhost:")
-            .map(|port| format!("127.0.0.1:{port}"));
-        let address: SocketAddr = local.as_deref().unwrap_or(text).parse().map_err(|_| {
-            let message = format!("{text:?} is no address: expected IP:PORT, like \"{LISTEN}\"");
-            self.at("http.listen", message)
-        })?;
-        if !address.ip().is_loopback() {
-            let message = format!(
-                "{address} can be reached from other machines, and TLS and tokens are still to come: \
-                 listen on {}:{} and put a proxy that has both in front",
-                Ipv4Addr::LOCALHOST,
-                address.port()
-            );
-            return Err(self.at("http.listen", message));
-        }
-        Ok(address)
-    }
-
-    fn sources(&self, raw: Vec<raw::Source>, base: &Path) -> Result<Vec<Source>, Error> {
-        let mut sources: Vec<Source> = Vec::with_capacity(raw.len());
-        let mut names = HashMap::new();
-        let mut paths: HashMap<PathBuf, String> = HashMap::new();
-        for (place, source) in raw.into_iter().enumerate() {
-            let key = |name: &str| format!("source[{place}].{name}");
-            let name = source.name;
-            self.name(&key("name"), &name)?;
-            if name == "http" {
-                let message = "\"http\" is the name of changes that are posted: choose another";
-                return Err(self.at(&key("name"), message.into()));
-            }
-            if let Some(first) = names.insert(name.clone(), place) {
-                let message =
-                    format!("source[{first}] has the name {name:?} too: each needs its own");
-                return Err(self.at(&key("name"), message));
-            }
-            let kind = match source.kind.as_str() {
-                "files" => {
-                    if source.table.is_some() {
-                        let message = "a files source takes a CSV file's table from the file's name \
-                                       (orders.csv is table orders): remove the key";
-                        return Err(self.at(&key("table"), message.into()));
-                    }
-                    let Some(path) = source.path else {
-                        let message = "a files source needs `path`, a directory or a file";
-                        return Err(self.at(&format!("source[{place}]"), message.into()));
-                    };
-                    let path = base.join(path);
-                    // Two readers of one directory would hand every change over twice.
-                    let plain: PathBuf = path.components().collect();
-                    if let Some(other) = paths.insert(plain, name.clone()) {
-                        let message = format!(
-                            "source {other:?} reads {} already: its changes would come twice",
-                            path.display()
-                        );
-                        return Err(self.at(&key("path"), message));
-                    }
-                    let format = source.format;
-                    SourceKind::Files { path, format }
-                }
-                "stdin" => {
-                    if source.path.is_some() {
-                        let message = "standard input has no path: remove the key, or did you mean \
-                                       kind = \"files\"?";
-                        return Err(self.at(&key("path"), message.into()));
-                    }
-                    if sources
-                        .iter()
-                        .any(|s| matches!(s.kind, SourceKind::Stdin { .. }))
-                    {
-                        let message = "there is one standard input, and another source reads it";
-                        return Err(self.at(&key("kind"), message.into()));
-                    }
-                    let (format, table) = (source.format, source.table);
-                    if format == Some(Format::Csv) && table.is_none() {
-                        let message = "CSV lines name no table: say it as `table`";
-                        return Err(self.at(&key("format"), message.into()));
-                    }
-                    if table.is_some() && format != Some(Format::Csv) {
-                        let message = "only CSV needs a table, JSON lines name theirs: remove the key \
-                                       or set format = \"csv\"";
-                        return Err(self.at(&key("table"), message.into()));
-                    }
-                    SourceKind::Stdin { format, table }
-                }
-                other => {
-                    let known = ["files", "stdin"];
-                    let message = format!(
-                        "there is no kind {other:?}: expected \"files\" or \"stdin\"{}{}",
-                        if other == "http" {
-                            " (changes over HTTP need no source entry)"
-                        } else {
-                            ""
-                        },
-                        suggest(other, known)
-                    );
-                    return Err(self.at(&key("kind"), message));
-                }
-            };
-            sources.push(Source {
-                name,
-                kind,
-                on_bad_input: source.on_bad_input,
-            });
-        }
-        Ok(sources)
-    }
-
-    fn tables(&self, raw: Vec<raw::Table>) -> Result<Vec<Table>, Error> {
-        let mut tables: Vec<Table> = Vec::with_capacity(raw.len());
-        for (place, table) in raw.into_iter().enumerate() {
-            let key = |name: &str| format!("table[{place}].{name}");
-            self.name(&key("name"), &table.name)?;
-            if let Some(first) = tables.iter().position(|t| t.name == table.name) {
-                let message = format!("table[{first}] is {:?} too: join the entries", table.name);
-                return Err(self.at(&key("name"), message));
-            }
-            for (at, column) in table.key.iter().flatten().enumerate() {
-                let here = format!("table[{place}].key[{at}]");
-                if table
-                    .key
-                    .iter()
-                    .flatten()
-                    .filter(|other| *other == column)
-                    .count()
-                    > 1
-                {
-                    return Err(self.at(&here, format!("column {column:?} stands here twice")));
-                }
-                match table.columns.get(column) {
-                    Some(spec) if spec.nullable => {
-                        let message = format!(
-                            "a key's column can't be null: write {column} = \"{}\"",
-                            spec.ty
-                        );
-                        return Err(self.at(&format!("table[{place}].columns.{column}"), message));
-                    }
-                    Some(spec) if !spec.ty.can_be_key() => {
-                        let message =
-                            format!("column {column} is {}, which no key can be", spec.ty);
-                        return Err(self.at(&here, message));
-                    }
-                    _ => {}
-                }
-            }
-            if table.key.as_ref().is_some_and(Vec::is_empty) {
-                return Err(self.at(&key("key"), "a key has at least one column".into()));
-            }
-            tables.push(Table {
-                name: table.name,
-                key: table.key,
-                mirror: table.mirror.unwrap_or(true),
-                columns: table.columns,
-            });
-        }
-        Ok(tables)
-    }
-
-    fn name(&self, key: &str, name: &str) -> Result<(), Error> {
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            let message = format!("{name:?} is no name: expected 1 to 200 bytes of text");
-            return Err(self.at(key, message));
-        }
-        Ok(())
-    }
-
-    fn limits(&self, limits: &Limits) -> Result<(), Error> {
-        // Numbers that may be 0: waits.
-        const MAY_BE_ZERO: [&str; 2] = ["batch_wait_ms", "plugin_debounce_ms"];
-        // Above these the host's own forms end: 16-bit column numbers, 32-bit places in a row, 32-bit
-        // WebAssembly memory; times are held in 64 bits of microseconds.
-        const MOST: [(&str, u64); 10] = [
-            ("table_columns_max", 65_535),
-            ("row_bytes_max", 1 << 30),
-            ("line_bytes_max", 1 << 30),
-            ("request_bytes_max", 1 << 31),
-            ("key_bytes_max", 60 << 10),
-            ("batch_bytes_max", 1 << 30),
-            ("plugin_memory_bytes_max", 1 << 32),
-            ("effects_bytes_max", 1 << 32),
-            ("log_age_hours_max", 24 * 366 * 100),
-            ("idempotency_age_hours_max", 24 * 366 * 100),
-        ];
-        let values = match serde_json::to_value(limits) {
-            Ok(serde_json::Value::Object(values)) => values,
-            _ => return Ok(()),
-        };
-        for (name, value) in &values {
-            let value = value.as_u64().unwrap_or(u64::MAX);
-            let key = format!("limits.{name}");
-            if value == 0 && !MAY_BE_ZERO.contains(&name.as_str()) {
-                return Err(self.at(&key, "nothing would get through: expected 1 or more".into()));
-            }
-            // A count this large is a slip, and sums of it could overflow.
-            let most = MOST
-                .iter()
-                .find(|(other, _)| other == name)
-                .map_or(1 << 50, |&(_, most)| most);
-            if value > most {
-                return Err(self.at(&key, format!("{value} is too much: at most {most}")));
-            }
-        }
-        Ok(())
-    }
-
     /// An error at a key, found again in the text.
-    fn at(&self, key: &str, message: String) -> Error {
+    pub(super) fn at(&self, key: &str, message: String) -> Error {
         let span = DeTable::parse(self.text)
             .ok()
             .and_then(|root| find(root.into_inner(), key));
@@ -380,7 +126,8 @@ fn explain(message: &str) -> String {
     }
 }
 
-fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+/// What may have been meant, as the end of a sentence.
+pub(super) fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(wrong, known), known))

@@ -4,6 +4,7 @@
 //! why ([`Error`]). It never opens what the file names (data directory, sources, plugins): that is the
 //! part of those who use them. A configuration is whole or it isn't there; nothing is guessed.
 
+mod check;
 mod error;
 mod load;
 mod raw;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Backfill, ColumnSpec, OnBadInput, OnError};
+use crate::config::{Backfill, ColumnSpec, Format, OnBadInput, OnError, SourceKind, check::LISTEN};
 use rulemill_wire::ColumnType;
 
 fn parse(text: &str) -> Result<Config, String> {

@@ -32,7 +32,7 @@ impl Signals {
             tracing::info!("{name}: ending after the batch at hand; a second signal ends at once");
             first.send_replace(Some(name));
             let (name, number) = self.next().await;
-            eprintln!("rulemill: a second {name}: ended at once");
+            tracing::warn!("a second signal, {name}: ended at once");
             process::exit(128 + number);
         });
         FirstSignal(receiver)

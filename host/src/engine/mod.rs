@@ -18,6 +18,7 @@ mod link;
 mod overlay;
 mod plugins;
 mod projection;
+mod requests;
 mod run;
 mod schedule;
 mod setup;
@@ -53,6 +54,7 @@ pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
 use behind::Step;
 use ingest::GreatestKeys;
 use link::Linked;
+use requests::Requests;
 use schedule::{Schedule, Tick};
 use state::{RuleState, Timers};
 use view::View;
@@ -169,8 +171,7 @@ struct Engine {
     pending: Vec<WriteSet>,
     pending_changes: usize,
     pending_bytes: usize,
-    /// Idempotency keys that are not yet on disk.
-    pending_keys: HashMap<String, IdempotencyRecord>,
+    requests: Requests,
     committing: bool,
     /// Changes and commits since the start, for the status board.
     changes: u64,
@@ -213,7 +214,7 @@ impl Engine {
             pending: Vec::new(),
             pending_changes: 0,
             pending_bytes: 0,
-            pending_keys: HashMap::new(),
+            requests: Requests::default(),
             committing: false,
             changes: 0,
             commits: 0,
@@ -331,6 +332,7 @@ impl Engine {
         }
         let group = self.take_pending();
         self.view_mut().hand_over();
+        self.requests.hand_over();
         self.committing = true;
         self.committer
             .submit(group)
@@ -339,7 +341,7 @@ impl Engine {
 
     fn settle(&mut self, report: Committed) -> Result<(), Fatal> {
         self.committing = false;
-        let durable = report.result?;
+        report.result?;
         let reader = Arc::new(self.store.reader()?);
         let settled = self.view_mut().settled(reader);
         // Freeing a quarter of a million rows takes a while, and nothing waits for it.
@@ -347,7 +349,7 @@ impl Engine {
             .name("free".into())
             .spawn(move || drop(settled))
             .map_err(Fatal::store)?;
-        self.pending_keys.retain(|_, record| record.seq > durable);
+        self.requests.settled();
         self.commits += 1;
         self.post_status();
         Ok(())
@@ -382,28 +384,27 @@ impl Engine {
             self.stored_catalog = catalog.version;
         }
         let mut raw = Vec::new();
-        let mut taken = Vec::new();
+        // Answers to requests that earlier batches took: they have their seq.
+        let mut earlier = Vec::new();
         for mut batch in batches {
             if let Some(request) = batch.idempotency.take() {
-                if let Some(record) = self.request_taken(&request.key)? {
-                    let answer = if record.body_hash == request.body_hash {
-                        Ok(Receipt {
-                            seq: record.seq,
-                            changes: record.changes,
-                            repeated: true,
-                        })
-                    } else {
-                        Err(Refused::KeyReused)
-                    };
-                    match (batch.done, answer) {
+                let of_batch = self.requests.of_batch(&request.key);
+                let (record, answers) = match of_batch {
+                    Some(record) => (Some(record.clone()), &mut write_set.done),
+                    None => (self.request_taken(&request.key)?, &mut earlier),
+                };
+                if let Some(record) = record {
+                    match batch.done {
                         // Not before the first one is on disk.
-                        (Some(done), Ok(receipt)) => write_set.done.push((done, receipt)),
-                        (Some(done), Err(refused)) => done(Err(refused)),
-                        (None, _) => {}
+                        Some(done) if record.body_hash == request.body_hash => {
+                            answers.push((done, requests::repeated(&record)));
+                        }
+                        Some(done) => done(Err(Refused::KeyReused)),
+                        None => {}
                     }
                     continue;
                 }
-                taken.push(IdempotencyRecord {
+                self.requests.take(IdempotencyRecord {
                     key: request.key,
                     body_hash: request.body_hash,
                     seq: self.last_seq,
@@ -442,21 +443,18 @@ impl Engine {
         log.append(&mut derived);
         write_set.log = log;
         self.watermark = self.watermark.max(latest.unwrap_or(i64::MIN));
-        for (_, receipt) in write_set.done.iter_mut().filter(|(_, r)| !r.repeated) {
+        for (_, receipt) in &mut write_set.done {
             receipt.seq = self.last_seq;
         }
-        for mut record in taken {
-            record.seq = self.last_seq;
-            self.pending_keys.insert(record.key.clone(), record.clone());
-            write_set.idempotency.push(record);
-        }
+        write_set.done.append(&mut earlier);
+        write_set.idempotency = self.requests.end_batch(self.last_seq);
         self.changes += count as u64;
         self.finish(write_set, bytes);
         Ok(())
     }
 
     fn request_taken(&self, key: &str) -> Result<Option<IdempotencyRecord>, Fatal> {
-        if let Some(record) = self.pending_keys.get(key) {
+        if let Some(record) = self.requests.earlier(key) {
             return Ok(Some(record.clone()));
         }
         Ok(self.view.snapshot().idempotency(key)?)

@@ -161,11 +161,8 @@ pub(super) fn index_entry(table: &Table, number: usize, row: &[u8], key: &[u8]) 
     for &column in &table.indexes[number].columns {
         // A row in the overlay was checked when it was made.
         let value = row::value(row, column).unwrap_or(rulemill_wire::ValueRef::Null);
-        if table.columns[usize::from(column)].nullable {
-            key::write_nullable(value, &mut entry);
-        } else {
-            key::write(value, &mut entry);
-        }
+        let nullable = table.columns[usize::from(column)].nullable;
+        key::write_index_column(value, nullable, &mut entry);
     }
     entry.extend_from_slice(key);
     entry

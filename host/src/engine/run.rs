@@ -371,7 +371,6 @@ impl Engine {
         let tables = linked.tables.clone();
         let name = linked.name.clone();
         let mut by_table: Vec<TableWrites> = Vec::new();
-        let first_derived = output.derived.len();
         let mut writes = effects.writes;
         // Stable, so in the guest's order where one item wrote several rows.
         writes.sort_by_key(|write| write.item);
@@ -381,6 +380,9 @@ impl Engine {
             if before == write.row {
                 continue;
             }
+            // At once: a plugin that breaks its contract and writes a row twice gets what it wrote last.
+            self.view_mut()
+                .put_derived(table, write.key.clone(), write.row.clone());
             let item = item_of(write.item);
             let change = Change {
                 seq: output.log_seq.unwrap_or(item.seq),
@@ -419,14 +421,6 @@ impl Engine {
                 seq: item.seq,
                 version,
             });
-        }
-        let view = self.view_mut();
-        for change in &output.derived[first_derived..] {
-            view.put_derived(
-                catalog.table(change.table),
-                change.key.clone(),
-                change.after.clone(),
-            );
         }
         output.write_set.tables.append(&mut by_table);
         // Timers that were delivered are spent, unless the effects set them again.

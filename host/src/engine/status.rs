@@ -69,12 +69,16 @@ impl Engine {
         });
     }
 
-    /// Posts that a plugin's file is gone.
+    /// Posts that a plugin's file is gone. One that never ran here leaves nothing to show.
     pub(super) fn post_removed(&self, name: &str) {
+        let ran = self.states.iter().any(|state| state.record.plugin == name);
         self.board.update(|status| {
-            status
-                .plugins
-                .insert(name.to_owned(), PluginStatus::default());
+            if ran {
+                let entry = PluginStatus::default();
+                status.plugins.insert(name.to_owned(), entry);
+            } else {
+                status.plugins.remove(name);
+            }
         });
     }
 }

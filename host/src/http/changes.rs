@@ -127,13 +127,15 @@ async fn read_body(api: &Api, request: Request) -> Result<Bytes, Problem> {
     let reading = async {
         let mut stream = request.into_body().into_data_stream();
         let mut body = BytesMut::with_capacity(announced.min(BODY_BYTES_FIRST));
+        // Of a body that is announced to be too large nothing is kept.
+        let keeps = announced <= max;
         let mut seen = 0usize;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
                 Problem::new(Kind::BadRequest, format!("the body broke off: {error}"))
             })?;
             seen = seen.saturating_add(chunk.len());
-            if seen <= max {
+            if keeps && seen <= max {
                 body.extend_from_slice(&chunk);
             } else {
                 // Most clients read the answer only once they have sent all.
@@ -143,7 +145,7 @@ async fn read_body(api: &Api, request: Request) -> Result<Bytes, Problem> {
                 }
             }
         }
-        if seen > max {
+        if seen > max || !keeps {
             Err(too_large())
         } else {
             Ok(body.freeze())

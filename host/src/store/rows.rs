@@ -206,12 +206,8 @@ impl<'a> IndexWrites<'a> {
     ) -> Result<(), Error> {
         for &column in &table.indexes[index].columns {
             let value: ValueRef<'_> = row::value(row, column)?;
-            // As the plugin interface has it: the byte for null stands only where a null may.
-            if table.columns[usize::from(column)].nullable {
-                key::write_nullable(value, &mut self.bytes);
-            } else {
-                key::write(value, &mut self.bytes);
-            }
+            let nullable = table.columns[usize::from(column)].nullable;
+            key::write_index_column(value, nullable, &mut self.bytes);
         }
         self.bytes.extend_from_slice(row_key);
         Ok(())

@@ -295,17 +295,9 @@ impl Runtime {
         for (value, &place) in values.iter().zip(places) {
             let column = &self.table.columns[usize::from(place)];
             check(name, column, value)?;
-            write_index_column(column, value.as_ref(), &mut form);
+            key::write_index_column(value.as_ref(), column.nullable, &mut form);
         }
         Ok(form)
-    }
-}
-
-fn write_index_column(column: &Column, value: ValueRef<'_>, out: &mut Vec<u8>) {
-    if column.nullable {
-        key::write_nullable(value, out);
-    } else {
-        key::write(value, out);
     }
 }
 
@@ -378,7 +370,8 @@ impl Schema for Runtime {
     fn write_index(&self, index: usize, row: &Record, out: &mut Vec<u8>) {
         for &place in &self.table.indexes[index].columns {
             let place = usize::from(place);
-            write_index_column(&self.table.columns[place], row.values[place].as_ref(), out);
+            let nullable = self.table.columns[place].nullable;
+            key::write_index_column(row.values[place].as_ref(), nullable, out);
         }
     }
 

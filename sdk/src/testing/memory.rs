@@ -145,11 +145,8 @@ impl MemoryTable {
         let mut entry = Vec::new();
         for &place in &self.table.indexes[index as usize].columns {
             let place = usize::from(place);
-            if self.table.columns[place].nullable {
-                key::write_nullable(values[place].as_ref(), &mut entry);
-            } else {
-                key::write(values[place].as_ref(), &mut entry);
-            }
+            let nullable = self.table.columns[place].nullable;
+            key::write_index_column(values[place].as_ref(), nullable, &mut entry);
         }
         entry.extend_from_slice(key);
         entry

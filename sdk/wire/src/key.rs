@@ -13,9 +13,24 @@
 //! | text, bytes, json (indexes only) | the bytes, 0 written as 0 255, then 0 1 |
 //! | uuid | 16 bytes |
 //!
-//! In an index, where a column may be null, one byte stands before: 0 null, 1 present; so nulls
-//! come first. The forms are those that ordered key-value stores use; the escape for text is the
-//! one described for [CockroachDB's ordered encoding][crdb].
+//! The forms are those that ordered key-value stores use; the escape for text is the one described
+//! for [CockroachDB's ordered encoding][crdb].
+//!
+//! # Index entries
+//!
+//! An entry of a secondary index is the indexed columns one after the other, in the index's order, and then
+//! the row's key. Each column stands there as
+//!
+//! | the column | bytes |
+//! | --- | --- |
+//! | can't be null | the value in key form, and nothing before it |
+//! | may be null, and the value isn't | 1, then the value in key form |
+//! | may be null, and the value is | 0 |
+//!
+//! so nulls come first. Whether a column may be null is what the table says of it (`nullable` in the
+//! manifest), never what the value at hand happens to be. A scan's `from` and `to` are prefixes of such
+//! entries, made by the plugin; the host makes the entries. Both go through [`write_index_column`]: were
+//! they to differ by one byte, every scan of an index would find nothing.
 //!
 //! [crdb]: https://github.com/cockroachdb/cockroach/blob/master/docs/tech-notes/encoding.md
 
@@ -27,7 +42,7 @@ use crate::{
 const SIGN: u64 = 1 << 63;
 
 /// Appends `value` in key form. Null appends nothing: keys have no nulls, and an index writes its
-/// own byte for them ([`write_nullable`]).
+/// own byte for them ([`write_index_column`]).
 #[inline]
 pub fn write(value: ValueRef<'_>, out: &mut Vec<u8>) {
     match value {
@@ -53,6 +68,30 @@ pub fn write(value: ValueRef<'_>, out: &mut Vec<u8>) {
 pub fn write_nullable(value: ValueRef<'_>, out: &mut Vec<u8>) {
     out.push(u8::from(!matches!(value, ValueRef::Null)));
     write(value, out);
+}
+
+/// Appends one column of an index entry; `nullable` is whether the table lets the column be null. The one
+/// place that decides what an entry looks like, for host and plugins alike.
+///
+/// ```
+/// use rulemill_wire::{ValueRef, key::write_index_column};
+///
+/// let form = |value, nullable| {
+///     let mut bytes = Vec::new();
+///     write_index_column(value, nullable, &mut bytes);
+///     bytes
+/// };
+/// assert_eq!(form(ValueRef::Bool(true), false), [1]);
+/// assert_eq!(form(ValueRef::Bool(true), true), [1, 1]);
+/// assert_eq!(form(ValueRef::Null, true), [0]);
+/// ```
+#[inline]
+pub fn write_index_column(value: ValueRef<'_>, nullable: bool, out: &mut Vec<u8>) {
+    if nullable {
+        write_nullable(value, out);
+    } else {
+        write(value, out);
+    }
 }
 
 /// Reads one key column of type `ty`.

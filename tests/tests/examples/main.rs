@@ -5,7 +5,6 @@
 //! `RULEMILL_BLESS=1` writes what came out as what is expected.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
-mod daemon;
 mod run;
 mod steps;
 

@@ -2,20 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, OpenOptions},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
 };
 
 use rulemill::guest_build::{self, BuildRequest};
+use rulemill_tests::{daemon::Daemon, site::Site};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::{
-    daemon::{Daemon, rulemill},
     root,
     steps::{self, Step},
 };
+
+/// The command under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
 
 /// Set to anything, it has the expected files written instead of compared.
 const BLESS: &str = "RULEMILL_BLESS";
@@ -28,7 +30,8 @@ pub(crate) fn example(name: &str) {
     let steps = steps::read(&fs::read_to_string(source.join("steps.txt")).unwrap());
     let mut example = Example {
         source,
-        dir,
+        site: Site::existing(PROGRAM, dir.path()),
+        _dir: dir,
         daemon: None,
         blessed: BTreeSet::new(),
     };
@@ -58,8 +61,9 @@ fn copy(from: &Path, to: &Path) {
 struct Example {
     /// The example as it is checked in.
     source: PathBuf,
-    /// Its copy.
-    dir: TempDir,
+    /// Its copy, and the command there.
+    site: Site,
+    _dir: TempDir,
     daemon: Option<Daemon>,
     /// Expectations that this run has written: from then on they are compared.
     blessed: BTreeSet<String>,
@@ -67,24 +71,26 @@ struct Example {
 
 impl Example {
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.site.path(name)
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Plugin { name, from } => self.plugin(name, from),
             Step::RunOnce => drop(self.output(&["run", "--once"])),
-            Step::Start => self.daemon = Some(Daemon::start(self.dir.path())),
+            Step::Start => self.daemon = Some(self.site.daemon().unwrap()),
             Step::Append { file, to } => self.append(file, to),
             Step::Post { file } => {
                 let changes = fs::read(self.path(file)).unwrap();
-                self.daemon
-                    .as_ref()
-                    .expect("`post` needs a daemon")
-                    .post(changes);
+                let daemon = self.daemon.as_ref().expect("`post` needs a daemon");
+                let (status, answer) = daemon.post(None, changes).unwrap();
+                assert_eq!(status, 200, "posting {file}: {answer}");
             }
             Step::Expect { dir } => self.expect(dir),
-            Step::Stop => self.daemon.take().expect("`stop` needs a daemon").stop(),
+            Step::Stop => {
+                let daemon = self.daemon.take().expect("`stop` needs a daemon");
+                daemon.stop().unwrap();
+            }
             Step::Fresh => fs::remove_dir_all(self.path("data")).unwrap(),
         }
     }
@@ -100,7 +106,7 @@ impl Example {
             panic!("{from} is one crate");
         };
         let hash = |daemon: &Daemon| {
-            daemon.status()?["plugins"][name]["hash"]
+            daemon.status().ok()?["plugins"][name]["hash"]
                 .as_str()
                 .map(str::to_owned)
         };
@@ -122,23 +128,11 @@ impl Example {
     fn append(&mut self, file: &str, to: &str) {
         let more = fs::read(self.path(file)).unwrap();
         let lines = more.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        let before = self
-            .daemon
-            .as_ref()
-            .map_or(0, |daemon| daemon.taken().unwrap().0);
-        let target = self.path(to);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        let mut target = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(target)
-            .unwrap();
-        target.write_all(&more).unwrap();
+        let daemon = self.daemon.as_ref();
+        let before = daemon.map_or(0, |daemon| daemon.handed_over().unwrap());
+        self.site.append(to, more).unwrap();
         if let Some(daemon) = &mut self.daemon {
-            daemon.until("the appended lines to be taken", |daemon| {
-                let (taken, durable) = daemon.taken()?;
-                (taken >= before + lines && durable).then_some(())
-            });
+            daemon.until_taken(before + lines);
         }
     }
 
@@ -205,15 +199,7 @@ impl Example {
 
     /// What a command prints; it must go well.
     fn output(&self, arguments: &[&str]) -> String {
-        let output = rulemill(self.dir.path(), arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "rulemill {}: {}\n{}",
-            arguments.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        self.site.ok(arguments).unwrap()
     }
 }
 
