@@ -30,7 +30,7 @@ limits! {
     /// How long a batch that isn't full waits for more, in milliseconds; 0 takes what is there.
     batch_wait_ms: u64 = 0,
     /// Changes that share one commit, at the most.
-    commit_changes_max: usize = 262_144,
+    commit_changes_max: usize = 131_072,
     /// Bytes of rows that share one commit, at the most.
     commit_bytes_max: usize = 128 << 20,
     /// Batches that wait between two stages, at the most.

@@ -11,7 +11,6 @@ use crate::{
     catalog::{Catalog, Table, TableId},
     change::{Change, Key, Op, RawChange, RawOp, Seq},
     row::Row,
-    store::{RowWrite, TableWrites, WriteSet},
 };
 
 use super::{Engine, Fatal, view::View};
@@ -70,37 +69,6 @@ impl Engine {
         self.last_seq = Seq(ingest.next_seq.0 - 1);
         self.greatest_keys = ingest.greatest;
         Ok(())
-    }
-
-    /// The mirror's part of the write set: each changed key's last state.
-    pub(super) fn write_mirror(&self, catalog: &Catalog, write_set: &mut WriteSet) {
-        let changes = self.view.changes();
-        let mut by_table: Vec<Option<TableWrites>> = Vec::new();
-        for (place, change) in changes.iter().enumerate() {
-            let table = catalog.table(change.table);
-            if !table.mirror || !self.view.is_last_of_key(place) {
-                continue;
-            }
-            let at = change.table.0 as usize;
-            if by_table.len() <= at {
-                by_table.resize_with(at + 1, || None);
-            }
-            by_table[at]
-                .get_or_insert_with(|| TableWrites {
-                    table: change.table,
-                    generation: table.generation,
-                    rows: Vec::with_capacity(changes.len()),
-                })
-                .rows
-                .push(RowWrite {
-                    key: change.key.clone(),
-                    before: None,
-                    after: change.after.clone(),
-                    seq: change.seq,
-                    version: 0,
-                });
-        }
-        write_set.tables.extend(by_table.into_iter().flatten());
     }
 }
 

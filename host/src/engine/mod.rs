@@ -435,7 +435,6 @@ impl Engine {
         let latest = source.iter().map(|change| change.time).max();
         let mut derived = Vec::new();
         self.run_schedule(&source, None, &mut write_set, &mut derived)?;
-        self.write_mirror(&catalog, &mut write_set);
         drop(source);
         let mut log = self.view_mut().end_batch();
         // Stable: one table's changes stay in the order in which they were made.

@@ -27,8 +27,6 @@ pub(super) struct View {
     changes: Arc<Vec<Change>>,
     /// For each of them the place of the change before it of the same key, or [`NONE`].
     previous: Vec<u32>,
-    /// For each of them whether a later change of the same key follows.
-    superseded: Vec<bool>,
 }
 
 impl View {
@@ -40,7 +38,6 @@ impl View {
             batch: 0,
             changes: Arc::default(),
             previous: Vec::new(),
-            superseded: Vec::new(),
         }
     }
 
@@ -59,7 +56,6 @@ impl View {
         self.batch += 1;
         self.changes = Arc::new(Vec::with_capacity(expected_changes));
         self.previous.clear();
-        self.superseded.clear();
     }
 
     /// Ends the batch and gives its source changes, for the log.
@@ -119,24 +115,14 @@ impl View {
             Some(old) if old.batch == self.batch => old.last,
             _ => NONE,
         };
-        if previous != NONE {
-            self.superseded[previous as usize] = true;
-        }
         self.previous.push(previous);
-        self.superseded.push(false);
         changes.push(change);
     }
 
     /// Adds a change of a table without a mirror: it leaves no state behind.
     pub(super) fn push_unmirrored(&mut self, change: Change) {
         self.previous.push(NONE);
-        self.superseded.push(false);
         Arc::make_mut(&mut self.changes).push(change);
-    }
-
-    /// Whether no later change of the batch is of the same key as this one (by place).
-    pub(super) fn is_last_of_key(&self, place: usize) -> bool {
-        !self.superseded[place]
     }
 
     /// Decides a derived row.

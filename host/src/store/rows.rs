@@ -11,6 +11,7 @@ use rulemill_wire::{ValueRef, codec, key};
 
 use crate::{
     catalog::{Catalog, Table, TableId},
+    change::{Change, Seq},
     row,
 };
 
@@ -19,10 +20,50 @@ use super::{Error, RowWrite, WriteSet, commit::BytesTable, tables};
 /// Fewer keys than this behind the last one aren't worth a cursor.
 const APPEND_MIN: usize = 16;
 
-/// A row write with eight bytes of its key to sort by, those behind what all keys have in common.
+/// A row's write: what a rule wrote, or what became of a source's row.
+#[derive(Clone, Copy)]
+enum Write<'a> {
+    Row(&'a RowWrite),
+    /// A change of a table with a mirror: its row after is the mirror's.
+    Mirrored(&'a Change),
+}
+
+impl<'a> Write<'a> {
+    fn key(self) -> &'a [u8] {
+        match self {
+            Self::Row(write) => &write.key,
+            Self::Mirrored(change) => &change.key,
+        }
+    }
+
+    /// The row before, where indexes need it.
+    fn before(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Row(write) => write.before.as_deref(),
+            Self::Mirrored(change) => change.before.as_deref(),
+        }
+    }
+
+    fn after(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Row(write) => write.after.as_deref(),
+            Self::Mirrored(change) => change.after.as_deref(),
+        }
+    }
+
+    /// The change and the plugin version that wrote it.
+    fn writer(self) -> (Seq, u32) {
+        match self {
+            Self::Row(write) => (write.seq, write.version),
+            Self::Mirrored(change) => (change.seq, 0),
+        }
+    }
+}
+
+/// A write with eight bytes of its key to sort by, those behind what all keys have in common.
 struct Place<'a> {
     prefix: u64,
-    write: &'a RowWrite,
+    write: Write<'a>,
 }
 
 /// Writes the group's rows; gives how many, after merging.
@@ -31,27 +72,40 @@ pub(super) fn write_rows(
     group: &[WriteSet],
     catalog: &Catalog,
 ) -> Result<u64, Error> {
-    let mut by_table: BTreeMap<(TableId, u32), Vec<&[RowWrite]>> = BTreeMap::new();
-    for writes in group.iter().flat_map(|set| &set.tables) {
-        if !writes.rows.is_empty() {
+    let mut by_table: BTreeMap<(TableId, u32), Vec<Write<'_>>> = BTreeMap::new();
+    for set in group {
+        for writes in &set.tables {
             by_table
                 .entry((writes.table, writes.generation))
                 .or_default()
-                .push(&writes.rows);
+                .extend(writes.rows.iter().map(Write::Row));
+        }
+        // Changes of one table mostly follow each other.
+        for changes in set.log.chunk_by(|a, b| a.table == b.table) {
+            let table = catalog.table(changes[0].table);
+            if table.mirror && !table.is_derived() {
+                by_table
+                    .entry((table.id, table.generation))
+                    .or_default()
+                    .extend(changes.iter().map(Write::Mirrored));
+            }
         }
     }
     let mut rows = 0;
     for ((id, generation), writes) in by_table {
         let table = catalog.table(id);
         let places = sorted(&writes);
+        drop(writes);
         let mut last_writes = Vec::with_capacity(places.len());
         let mut indexes: Vec<IndexWrites<'_>> = Vec::new();
         indexes.resize_with(table.indexes.len(), IndexWrites::default);
-        for same_key in places.chunk_by(|a, b| a.prefix == b.prefix && a.write.key == b.write.key) {
+        for same_key in
+            places.chunk_by(|a, b| a.prefix == b.prefix && a.write.key() == b.write.key())
+        {
             let (first, last) = (same_key[0].write, same_key[same_key.len() - 1].write);
             last_writes.push(last);
             for (index, writes) in indexes.iter_mut().enumerate() {
-                writes.add(table, index, first.before.as_deref(), last)?;
+                writes.add(table, index, first.before(), last)?;
             }
         }
         rows += last_writes.len() as u64;
@@ -60,13 +114,14 @@ pub(super) fn write_rows(
         put_sorted(
             &mut to,
             &last_writes,
-            |write| &write.key,
+            |write| write.key(),
             |write, value| {
-                let Some(row) = &write.after else {
+                let Some(row) = write.after() else {
                     return false;
                 };
-                codec::write_u64(write.seq.0, value);
-                codec::write_u64(write.version.into(), value);
+                let (seq, version) = write.writer();
+                codec::write_u64(seq.0, value);
+                codec::write_u64(version.into(), value);
                 value.extend_from_slice(row);
                 true
             },
@@ -82,28 +137,28 @@ pub(super) fn write_rows(
 }
 
 /// These writes by key; those of one key in the order in which they came.
-fn sorted<'a>(writes: &[&'a [RowWrite]]) -> Vec<Place<'a>> {
-    let all = || writes.iter().copied().flatten();
+fn sorted<'a>(writes: &[Write<'a>]) -> Vec<Place<'a>> {
     let mut common: Option<&[u8]> = None;
-    for write in all() {
+    for write in writes {
+        let key = write.key();
         common = Some(match common {
-            None => &write.key,
+            None => key,
             Some(common) => {
-                let same = common.iter().zip(write.key.iter());
+                let same = common.iter().zip(key);
                 &common[..same.take_while(|(a, b)| a == b).count()]
             }
         });
     }
     let skip = common.map_or(0, <[u8]>::len);
-    let mut places: Vec<Place<'_>> = Vec::with_capacity(writes.iter().map(|rows| rows.len()).sum());
-    places.extend(all().map(|write| Place {
-        prefix: prefix(&write.key[skip..]),
+    let mut places: Vec<Place<'_>> = Vec::with_capacity(writes.len());
+    places.extend(writes.iter().map(|&write| Place {
+        prefix: prefix(&write.key()[skip..]),
         write,
     }));
     places.sort_by(|a, b| {
         a.prefix
             .cmp(&b.prefix)
-            .then_with(|| a.write.key.cmp(&b.write.key))
+            .then_with(|| a.write.key().cmp(b.write.key()))
     });
     places
 }
@@ -172,15 +227,15 @@ impl<'a> IndexWrites<'a> {
         table: &Table,
         index: usize,
         before: Option<&[u8]>,
-        last: &'a RowWrite,
+        last: Write<'a>,
     ) -> Result<(), Error> {
         let start = self.bytes.len();
         if let Some(before) = before {
-            self.push_entry(table, index, before, &last.key)?;
+            self.push_entry(table, index, before, last.key())?;
         }
         let middle = self.bytes.len();
-        if let Some(after) = &last.after {
-            self.push_entry(table, index, after, &last.key)?;
+        if let Some(after) = last.after() {
+            self.push_entry(table, index, after, last.key())?;
         }
         let end = self.bytes.len();
         if self.bytes[start..middle] == self.bytes[middle..end] {
@@ -191,7 +246,7 @@ impl<'a> IndexWrites<'a> {
             self.entries.push((start..middle, None));
         }
         if middle < end {
-            self.entries.push((middle..end, Some(&last.key)));
+            self.entries.push((middle..end, Some(last.key())));
         }
         Ok(())
     }

@@ -19,10 +19,10 @@ pub struct WriteSet {
     pub last_seq: Seq,
     /// The latest commit time seen so far, in microseconds: how far timers have come.
     pub watermark: i64,
-    /// Rows written, each key at most once a table.
+    /// Rows written by rules, each key at most once a table.
     pub tables: Vec<TableWrites>,
     /// The changes for the log: those of sources in seq order, then those of derived tables in the
-    /// order of their tables' levels.
+    /// order of their tables' levels. Those of tables with a mirror are written to the mirror too.
     pub log: Vec<Change>,
     /// Where each source has come to.
     pub positions: Vec<(Arc<str>, Position)>,
