@@ -153,13 +153,20 @@ impl RowBuilder {
             .iter()
             .rposition(|(start, end)| start < end)
             .map_or(0, |last| last + 1);
+        // Values that came in column order stand side by side, and go together.
+        let mut run = 0..0;
         for &(from, to) in &self.places[..columns] {
+            if from as usize == run.end && from < to {
+                run.end = to as usize;
+                continue;
+            }
+            out.extend_from_slice(&self.scratch[run]);
             if from == to {
                 out.push(0);
-            } else {
-                out.extend_from_slice(&self.scratch[from as usize..to as usize]);
             }
+            run = from as usize..to as usize;
         }
+        out.extend_from_slice(&self.scratch[run]);
         start..out.len()
     }
 }

@@ -113,6 +113,14 @@ impl<'t> Line<'t> {
         text_of(op, "op")
     }
 
+    /// The place of one of its rows.
+    fn row(&mut self, which: Which) -> &mut Option<Value<'t>> {
+        match which {
+            Which::Old => &mut self.before,
+            Which::New => &mut self.after,
+        }
+    }
+
     /// Notes that a key has been met.
     fn meet(&mut self, bit: u16, key: &'static str) {
         if self.met & bit != 0 {
@@ -195,28 +203,24 @@ impl Decoder {
                         _ => (Which::New, 2, "after"),
                     };
                     line.meet(bit, key);
-                    let value = if scan.next_byte()? == b'{' {
+                    if scan.next_byte()? == b'{' {
                         let guess = *guess.get_or_insert_with(|| self.guess(line, scan, dialect));
-                        self.early(scan, which, guess, schema.as_deref(), line)?
+                        self.early(scan, which, guess, schema.as_deref(), line)?;
                     } else {
-                        scan.envelope()?
-                    };
-                    match which {
-                        Which::Old => line.before = value.present(),
-                        Which::New => line.after = value.present(),
+                        scan.envelope(line.row(which))?;
                     }
                 }
                 Some("op") => {
                     line.meet(4, "op");
-                    line.op = scan.envelope()?.present();
+                    scan.envelope(&mut line.op)?;
                 }
                 Some("table") => {
                     line.meet(8, "table");
-                    line.table = scan.envelope()?.present();
+                    scan.envelope(&mut line.table)?;
                 }
                 Some("ts") => {
                     line.meet(16, "ts");
-                    line.ts = scan.envelope()?.present();
+                    scan.envelope(&mut line.ts)?;
                 }
                 Some("source") => {
                     line.meet(32, "source");
@@ -228,13 +232,15 @@ impl Decoder {
                         }
                         line.source = Some(source);
                     } else {
-                        line.source = scan.envelope()?.present().map(|_| Source::default());
+                        let mut other = None;
+                        scan.envelope(&mut other)?;
+                        line.source = other.map(|_| Source::default());
                     }
                 }
                 Some("ts_ms") => {
                     line.meet(64, "ts_ms");
                     line.unknown.get_or_insert(name);
-                    line.ts_ms = scan.envelope()?.present();
+                    scan.envelope(&mut line.ts_ms)?;
                 }
                 Some("schema") => {
                     line.unknown.get_or_insert(name);
@@ -242,11 +248,10 @@ impl Decoder {
                     scan.next_byte()?;
                     let rest = scan.rest();
                     // Mostly the schema of the line before, which needs no second look.
-                    let text = if known.starts_with('{') && scan.pass(known) {
-                        &rest[..known.len()]
-                    } else {
-                        scan.envelope()?.raw
-                    };
+                    if !(known.starts_with('{') && scan.pass(known)) {
+                        scan.skip()?;
+                    }
+                    let text = &rest[..rest.len() - scan.rest().len()];
                     line.schema = Some(text);
                     // What is wrong with it is said once it is known to count.
                     schema = self.connect.of(text).ok().flatten();
@@ -260,13 +265,14 @@ impl Decoder {
                         self.line(scan, &mut inner, dialect, schema.as_ref(), false)?;
                         Some(Payload::Envelope(inner))
                     } else {
-                        let value = scan.envelope()?;
-                        value.present().is_none().then_some(Payload::Null)
+                        let mut other = None;
+                        scan.envelope(&mut other)?;
+                        other.is_none().then_some(Payload::Null)
                     };
                 }
                 _ => {
                     line.unknown.get_or_insert(name);
-                    scan.envelope()?;
+                    scan.skip()?;
                 }
             }
         }
@@ -308,9 +314,9 @@ impl Decoder {
         guess: Option<(usize, Dialect)>,
         schema: Option<&Schema>,
         line: &mut Line<'t>,
-    ) -> Result<Value<'t>, Malformed> {
+    ) -> Result<(), Malformed> {
         let Some((table, dialect)) = guess else {
-            return scan.envelope();
+            return scan.envelope(line.row(which));
         };
         let start = scan.clone();
         let rows = line.early.get_or_insert(Early {
@@ -329,15 +335,16 @@ impl Decoder {
         };
         // Columns are added to a table that is known to be the line's.
         if read.is_ok() && self.learnt.is_empty() {
-            return Ok(Value {
+            *line.row(which) = Some(Value {
                 raw: start.until(scan),
                 kind: Kind::Object,
             });
+            return Ok(());
         }
         self.forget_rows();
         line.early = None;
         *scan = start;
-        scan.envelope()
+        scan.envelope(line.row(which))
     }
 
     fn rulemill(&mut self, line: &Line<'_>) -> Result<(), Reason> {
@@ -600,14 +607,16 @@ fn source<'t>(scan: &mut Scanner<'t>) -> Result<Source<'t>, Malformed> {
     let mut first = true;
     scan.enter()?;
     while let Some(name) = scan.name(&mut first)? {
-        let value = scan.envelope()?;
         let place = match name.text().as_deref() {
             Some("table") => &mut source.table,
             Some("ts_ms") => &mut source.ts_ms,
-            _ => continue,
+            _ => {
+                scan.skip()?;
+                continue;
+            }
         };
         source.twice |= place.is_some();
-        *place = value.present();
+        scan.envelope(place)?;
     }
     Ok(source)
 }

@@ -179,10 +179,18 @@ impl<'t> Scanner<'t> {
         self.value_within(DEPTH_MAX)
     }
 
-    /// The next value, which may hold rows.
+    /// The next value, which may hold rows, into its place; null leaves none.
     #[inline(never)]
-    pub(super) fn envelope(&mut self) -> Result<Value<'t>, Malformed> {
-        self.value_within(ENVELOPE_DEPTH_MAX)
+    pub(super) fn envelope(&mut self, place: &mut Option<Value<'t>>) -> Result<(), Malformed> {
+        *place = self.value_within(ENVELOPE_DEPTH_MAX)?.present();
+        Ok(())
+    }
+
+    /// Steps over the next value, which may hold rows.
+    #[inline(never)]
+    pub(super) fn skip(&mut self) -> Result<(), Malformed> {
+        self.value_within(ENVELOPE_DEPTH_MAX)?;
+        Ok(())
     }
 
     #[inline(always)]
@@ -346,7 +354,7 @@ impl<'t> Scanner<'t> {
                 Some(b'"') => {
                     self.at = at + 1;
                     return Ok(Quoted {
-                        raw: &self.text[start..=at],
+                        raw: &self.text[start..at + 1],
                         escaped,
                     });
                 }
