@@ -146,9 +146,11 @@ impl Files {
     /// A channel on which something comes when something changes in the directory.
     fn watch(&self) -> anyhow::Result<(notify::RecommendedWatcher, Receiver<()>)> {
         let (wake, events) = bounded(1);
-        let mut watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
-            // Full: a look is due already.
-            let _ = wake.try_send(());
+        let mut watcher = notify::recommended_watcher(move |event| {
+            if is_news(&event) {
+                // Full: a look is due already.
+                let _ = wake.try_send(());
+            }
         })?;
         let dir = match self.path.parent() {
             Some(parent) if self.is_one_file() && parent.as_os_str().is_empty() => Path::new("."),
@@ -327,6 +329,19 @@ impl Files {
         let done = Some(self.outstanding.one());
         let batch = open.records.batch(&self.setting, vec![position], done);
         submit(&self.setting, batch).map_err(Stopped::Halt)
+    }
+}
+
+/// Whether something may have changed. That a file was opened or read is no news: the reader does it itself, and
+/// would wake itself for ever. An error may hide anything.
+fn is_news(event: &notify::Result<notify::Event>) -> bool {
+    use notify::event::{AccessKind, AccessMode, EventKind};
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+            _ => true,
+        },
+        Err(_) => true,
     }
 }
 
