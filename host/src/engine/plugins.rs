@@ -231,8 +231,24 @@ impl Engine {
                     let _ = reply.send(result);
                 }
             }
-            PluginEvent::Refused { name, reason } => {
+            PluginEvent::Refused {
+                name,
+                reason,
+                last_good,
+            } => {
                 tracing::error!(plugin = name, reason, "refused");
+                if let Some(plugin) = last_good {
+                    match self.load(&name, plugin) {
+                        Ok(()) => tracing::warn!(plugin = name, "its last good version goes on"),
+                        Err(reason) => {
+                            tracing::error!(
+                                plugin = name,
+                                reason,
+                                "its last good version can't go on"
+                            );
+                        }
+                    }
+                }
                 self.post_plugin(&name, Some(reason));
             }
             PluginEvent::Removed { name } => {
@@ -522,7 +538,11 @@ impl PluginEvent {
     fn tables(&self, owned: bool) -> Vec<String> {
         use rulemill_wire::manifest::Access;
         match self {
-            Self::Loaded { plugin, .. } => plugin
+            Self::Loaded { plugin, .. }
+            | Self::Refused {
+                last_good: Some(plugin),
+                ..
+            } => plugin
                 .manifest()
                 .tables
                 .iter()
