@@ -16,6 +16,7 @@ mod handle;
 mod items;
 mod link;
 mod overlay;
+mod parts;
 mod plugins;
 mod projection;
 mod requests;

@@ -4,10 +4,7 @@
 //! at fault stands alone; so one bad change costs a batch the logarithm of its length in calls. A rule
 //! that returns an error has already undone that item itself.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     catalog::{Catalog, Table},
@@ -21,6 +18,7 @@ use super::{
     access::CallState,
     effects::{Checker, Effects},
     items::{Body, Item, write_batch},
+    parts::Part,
     setup::OnError,
 };
 
@@ -48,20 +46,6 @@ pub(super) struct Output<'a> {
     /// Items are being run again after they had been parked: a fault parks nothing, it is collected here
     /// by item (its place among the items handed in is lost, so by seq).
     pub(super) retry: Option<&'a mut Vec<(Seq, String)>>,
-}
-
-/// Items of one call, and the latest time before them.
-struct Part<'a> {
-    items: Vec<Item<'a>>,
-    watermark: i64,
-}
-
-impl Part<'_> {
-    /// The latest time up to their end.
-    fn end(&self) -> i64 {
-        let times = self.items.iter().map(|item| item.time);
-        times.fold(self.watermark, i64::max)
-    }
 }
 
 impl Engine {
@@ -139,61 +123,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Puts in the timers that the items' times reach, and takes out those that a part before has moved or
-    /// cleared: what is due shows only when everything earlier has been handled.
-    fn fit_timers(&self, plugin: usize, items: &mut Vec<Item<'_>>, rules: u64, mut watermark: i64) {
-        let Some(latest) = items.iter().map(|item| item.time).max() else {
-            return;
-        };
-        let linked = &self.plugins[plugin];
-        let manifest = &linked.plugin.manifest().rules;
-        items.retain(|item| match &item.body {
-            Body::Timer { rule, key, due } => {
-                let name = &manifest[usize::from(*rule)].name;
-                self.timers.is_set(&linked.name, name, key, *due)
-            }
-            _ => true,
-        });
-        let mut known = HashSet::new();
-        for item in &*items {
-            if let Body::Timer { rule, key, .. } = &item.body {
-                known.insert((*rule, key.clone()));
-            }
-        }
-        let mut due = Vec::new();
-        for (at, name, key) in self.timers.due(&linked.name, latest.max(watermark)) {
-            let Some(rule) = manifest.iter().position(|rule| rule.name == name) else {
-                continue;
-            };
-            let runs = self.states[self.state_of(plugin, rule)].takes_live();
-            if rules & 1 << rule != 0 && runs && !known.contains(&(rule as u16, key.clone())) {
-                due.push((at, rule, key));
-            }
-        }
-        if due.is_empty() {
-            return;
-        }
-        let mut due = due.into_iter().peekable();
-        for item in std::mem::take(items) {
-            watermark = watermark.max(item.time);
-            if !matches!(item.body, Body::Timer { .. }) {
-                while let Some((at, rule, key)) = due.next_if(|(at, ..)| *at <= watermark) {
-                    items.push(Item {
-                        seq: item.seq,
-                        time: item.time,
-                        rules: 1 << rule,
-                        body: Body::Timer {
-                            rule: rule as u16,
-                            key,
-                            due: at,
-                        },
-                    });
-                }
-            }
-            items.push(item);
-        }
     }
 
     /// Takes away from items the rules that have stopped since, and parks what stands behind a parked key.
