@@ -86,6 +86,46 @@ fn a_batch_run_is_read_without_a_daemon() {
 }
 
 #[test]
+fn a_batch_run_without_its_plugin_fails_and_says_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    site.write("inbox/users.jsonl", user(1, "ada") + "{\"table\":\n")
+        .unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr());
+    let summary = "1 changes taken; lines that could not be taken: inbox 1; changes parked: none; halted: none";
+    assert!(ran.stderr().contains(summary), "{}", ran.stderr());
+
+    site.write("plugins/junk.wasm", "no wasm at all").unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    let log = ran.stderr();
+    assert!(log.contains("plugins none, rules none"), "{log}");
+    assert!(log.contains("refused plugins: junk"), "{log}");
+    let last = log.lines().last().unwrap();
+    let why = "refused, so that their rules did not run: junk (is no valid WebAssembly";
+    assert!(last.contains(why), "{log}");
+}
+
+#[test]
+fn a_batch_run_that_halts_does_not_claim_to_have_read_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration =
+        CONFIGURATION.replace("\"inbox\"\n\n", "\"inbox\"\non_bad_input = \"halt\"\n\n");
+    let site = Site::new(PROGRAM, dir.path(), &configuration).unwrap();
+    site.write(
+        "inbox/users.jsonl",
+        "{\"table\":\n".to_owned() + &user(1, "ada"),
+    )
+    .unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    let log = ran.stderr();
+    assert!(log.contains("halted: source inbox"), "{log}");
+    assert!(!log.contains("the sources have been read"), "{log}");
+}
+
+#[test]
 fn exit_codes_tell_wrong_use_from_failure() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir);

@@ -13,11 +13,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::announce::{Announced, Announcement};
+use super::{
+    announce::{Announced, Announcement},
+    outcome::{Outcome, list},
+};
 use crate::{
     change::SourceBatch,
     config::Config,
-    engine::{self, Control, EngineThread, Handle, RuleStatusLine},
+    engine::{self, Control, EngineThread, Handle, PluginStatus, RuleStatusLine},
     http::{self, Api},
     limits::Limits,
     plugin_dir::{PluginDir, Watching},
@@ -128,21 +131,19 @@ impl Host {
 
     fn tell_what_runs(&self, config: &Config) {
         let status = self.handle.board.load();
-        let list = |names: Vec<&String>| match names.is_empty() {
-            true => "none".to_owned(),
-            false => names
-                .into_iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
+        let names = |names: Vec<&String>| {
+            let names: Vec<String> = names.into_iter().cloned().collect();
+            list(&names)
         };
+        let runs = |plugin: &PluginStatus| plugin.hash.is_some();
+        let running = status.plugins.iter().filter(|(_, plugin)| runs(plugin));
         tracing::info!(
             "ready: http {}, sources {}, plugins {}, rules {}, data in {} at seq {}",
             self.address
                 .map_or_else(|| "off".to_owned(), |address| format!("http://{address}")),
-            list(status.sources.keys().collect()),
-            list(status.plugins.keys().collect()),
-            list(status.rules.keys().collect()),
+            names(status.sources.keys().collect()),
+            names(running.map(|(name, _)| name).collect()),
+            names(status.rules.keys().collect()),
             config.data_dir.display(),
             status.durable_seq,
         );
@@ -171,25 +172,24 @@ impl Host {
                 Err(error) => error,
             }),
             result = drained => match result {
-                Ok(()) => End::Asked("the sources have been read".to_owned()),
+                Ok(()) => End::Asked(self.read_how_far()),
                 Err(error) => End::Failed(error),
             },
         }
     }
 
-    /// The sources that halted on input they could not take, with why.
-    pub fn halted_sources(&self) -> Vec<String> {
-        self.handle
-            .board
-            .load()
-            .sources
-            .iter()
-            .filter(|(_, source)| source.state.starts_with("halted"))
-            .map(|(name, source)| match &source.last_error {
-                Some(error) => format!("{name} ({error})"),
-                None => name.clone(),
-            })
-            .collect()
+    /// How a batch run went so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::of(&self.handle.board.load())
+    }
+
+    fn read_how_far(&self) -> String {
+        let halted = self.outcome().halted_sources;
+        if halted.is_empty() {
+            "the sources have been read".to_owned()
+        } else {
+            format!("not all has been read: halted {}", halted.join(", "))
+        }
     }
 
     /// Ends the host: what was handed in is committed, who waits is answered.
