@@ -168,6 +168,15 @@ pub(super) fn load(config: &ConfigArg) -> Result<Config, Failure> {
     Config::load(&config.path).map_err(|error| Failure::wrong(format!("{error:#}")))
 }
 
+/// Loads a configuration for a command that runs its plugins.
+pub(super) fn load_with_plugins(config: &ConfigArg) -> Result<Config, Failure> {
+    let config = load(config)?;
+    config
+        .check_plugin_dir()
+        .map_err(|error| Failure::wrong(format!("{error:#}")))?;
+    Ok(config)
+}
+
 fn reader(store: &Store) -> Result<Reader, Failure> {
     Ok(store.reader().context("can't read the store")?)
 }

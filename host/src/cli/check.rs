@@ -33,6 +33,9 @@ pub(super) struct Args {
 struct Report {
     /// Whether nothing was refused.
     ok: bool,
+    /// What looks like a slip and stops nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     plugins: BTreeMap<String, PluginReport>,
     rules: Vec<String>,
     tables: Vec<TableInfo>,
@@ -47,7 +50,7 @@ struct PluginReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = access::load(&args.config)?;
+    let config = access::load_with_plugins(&args.config)?;
     let report = check(&config)?;
     if args.json.json {
         output::json(&report)?;
@@ -95,15 +98,16 @@ fn check(config: &Config) -> anyhow::Result<Report> {
     handle.control(Control::Shutdown)?;
     let board = handle.board.clone();
     engine.join()?;
-    Ok(report(&board.load(), tables))
+    Ok(report(config, &board.load(), tables))
 }
 
-fn report(status: &Status, tables: Vec<TableInfo>) -> Report {
+fn report(config: &Config, status: &Status, tables: Vec<TableInfo>) -> Report {
     Report {
         ok: status
             .plugins
             .values()
             .all(|plugin| plugin.refused.is_none()),
+        warnings: config.plugins_not_found(status.plugins.keys().map(String::as_str)),
         plugins: status
             .plugins
             .iter()
@@ -122,6 +126,9 @@ fn report(status: &Status, tables: Vec<TableInfo>) -> Report {
 
 fn lines(report: &Report) -> Vec<String> {
     let mut lines = vec!["configuration: ok".to_owned()];
+    for warning in &report.warnings {
+        lines.push(format!("warning: {warning}"));
+    }
     for (name, plugin) in &report.plugins {
         lines.push(match &plugin.refused {
             Some(reason) => format!("plugin {name}: refused: {reason}"),

@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = access::load(&args.config)?;
+    let config = access::load_with_plugins(&args.config)?;
     let logs_json = config.log.format == LogFormat::Json;
     daemon::run(config, args.once).map_err(|error| {
         if logs_json {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     change::SourceBatch,
     config::Config,
-    engine::{self, Control, EngineThread, Handle, PluginStatus, RuleStatusLine},
+    engine::{self, Control, EngineThread, Handle, PluginEvent, PluginStatus, RuleStatusLine},
     http::{self, Api},
     limits::Limits,
     plugin_dir::{PluginDir, Watching},
@@ -285,10 +285,7 @@ async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()
     }
 }
 
-fn load_plugins(
-    config: &Config,
-    limits: &Limits,
-) -> anyhow::Result<(PluginDir, Vec<engine::PluginEvent>)> {
+fn load_plugins(config: &Config, limits: &Limits) -> anyhow::Result<(PluginDir, Vec<PluginEvent>)> {
     let runtime = Runtime::new(limits, Some(&config.data_dir.join("compiled")))?;
     let mut plugins = PluginDir::new(
         config.plugin_dir.clone(),
@@ -301,7 +298,18 @@ fn load_plugins(
         tracing::warn!("{error:#}: no plugins until it is there");
         Vec::new()
     });
+    for warning in config.plugins_not_found(now.iter().map(plugin_name)) {
+        tracing::warn!("{warning}");
+    }
     Ok((plugins, now))
+}
+
+fn plugin_name(event: &PluginEvent) -> &str {
+    match event {
+        PluginEvent::Loaded { name, .. }
+        | PluginEvent::Refused { name, .. }
+        | PluginEvent::Removed { name } => name,
+    }
 }
 
 /// Waits for the engine's end on a thread of its own.

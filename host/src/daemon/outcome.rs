@@ -9,13 +9,13 @@ use crate::engine::Status;
 
 /// What a batch run leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// One line for the log.
-    pub summary: String,
+    pub(super) summary: String,
     /// Sources that stopped before input they could not take, with why.
-    pub halted_sources: Vec<String>,
+    pub(super) halted_sources: Vec<String>,
     /// Plugins that were refused, with why.
-    pub refused_plugins: Vec<String>,
+    pub(super) refused_plugins: Vec<String>,
 }
 
 impl Outcome {
