@@ -126,6 +126,39 @@ fn a_batch_run_that_halts_does_not_claim_to_have_read_all() {
 }
 
 #[test]
+fn rows_stored_before_a_column_had_a_type_are_shown_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns = |columns: &str| {
+        let text = CONFIGURATION.replace("id = \"i64\", name = \"text?\"", columns);
+        Site::new(PROGRAM, dir.path(), &text).unwrap()
+    };
+    let site = columns("id = \"i64\"");
+    let line = |id: i64, driver: Value| {
+        format!(
+            "{}\n",
+            json!({"table":"users","op":"upsert","after":{"id":id,"driver":driver}})
+        )
+    };
+    site.write("inbox/users.jsonl", line(1, json!("279")))
+        .unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+    let site = columns("id = \"i64\", driver = \"i64?\"");
+    site.append("inbox/users.jsonl", line(2, json!(397)))
+        .unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+    let expected = "id,driver\n1,279\n2,397\n";
+    let arguments = ["query", "users", "--format", "csv"];
+    assert_eq!(site.ok(&arguments).unwrap(), expected);
+    let row = site
+        .json(&["query", "users", "--key", "1", "--json"])
+        .unwrap();
+    assert_eq!(row, json!({"id": 1, "driver": 279}));
+    let daemon = site.daemon().unwrap();
+    assert_eq!(site.ok(&arguments).unwrap(), expected);
+    daemon.end("TERM").unwrap();
+}
+
+#[test]
 fn exit_codes_tell_wrong_use_from_failure() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir);
