@@ -159,6 +159,35 @@ fn rows_stored_before_a_column_had_a_type_are_shown_with_it() {
 }
 
 #[test]
+fn a_daemon_that_does_not_answer_yet_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    site.ok(&["run", "--once"]).unwrap();
+    // Whoever starts or stops has the store and answers nobody.
+    let store = std::fs::File::open(dir.path().join("data/store.redb")).unwrap();
+    store.lock().unwrap();
+    let waiting = || {
+        site.command(&["query", "users"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let output = waiting().wait_with_output().unwrap();
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{says}");
+    assert!(
+        says.contains("it is starting") && says.contains("try again"),
+        "{says}"
+    );
+
+    let child = waiting();
+    store.unlock().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn exit_codes_tell_wrong_use_from_failure() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir);
@@ -246,6 +275,11 @@ fn a_daemon_is_asked_while_it_runs_and_ends_on_sigterm() {
     let status = site.json(&["status", "--json"]).unwrap();
     assert_eq!(status["running"], true);
     assert_eq!(status["ready"], true);
+    let text = site.ok(&["status"]).unwrap();
+    assert!(
+        text.contains("needs attention: plugin junk refused\n"),
+        "{text}"
+    );
     let rules = site.ok(&["rules"]).unwrap();
     assert!(rules.contains("plugin junk refused"), "{rules}");
     assert!(site.ok(&["tables"]).unwrap().contains("users"));

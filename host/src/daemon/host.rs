@@ -2,9 +2,10 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, anyhow};
@@ -26,8 +27,11 @@ use crate::{
     plugin_dir::{PluginDir, Watching},
     rule::Runtime,
     source::{self, Sources},
-    store::Store,
+    store::{self, Store},
 };
+
+/// How long a start waits for whoever has the store.
+const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// How a host runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,7 +75,7 @@ impl Host {
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir)
             .with_context(|| format!("can't make data_dir {}", data_dir.display()))?;
-        let store = Store::open(&data_dir, &limits)
+        let store = open_store(&data_dir, &limits)
             .with_context(|| format!("can't open the store in data_dir {}", data_dir.display()))?;
         let (plugins, plugins_now) = load_plugins(&config, &limits)?;
         let (handle, engine) = engine::start(engine::Setup {
@@ -282,6 +286,19 @@ async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()
             return Ok(());
         }
         changed.await;
+    }
+}
+
+/// Opens the store. A command that reads while no daemon runs has it for a moment, which is no reason to give up.
+fn open_store(data_dir: &Path, limits: &Limits) -> Result<Store, store::Error> {
+    let until = Instant::now() + STORE_WAIT;
+    loop {
+        match Store::open(data_dir, limits) {
+            Err(store::Error::Locked(_)) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
     }
 }
 
