@@ -13,6 +13,7 @@ use rulemill_wire::{ColumnType, Reader, Value, ValueRef, key};
 
 use crate::{
     catalog::{Column, Table},
+    convert::convert,
     row::{self, RowBuilder, RowError},
 };
 
@@ -46,7 +47,7 @@ fn float_name(value: f64) -> &'static str {
     }
 }
 
-/// A row as a JSON object, its columns in the dictionary's order.
+/// A row as a JSON object, its columns in the dictionary's order, its values as they are stored.
 ///
 /// # Errors
 /// If the row's bytes are damaged.
@@ -55,6 +56,26 @@ pub fn row_to_json(table: &Table, row: &[u8]) -> Result<serde_json::Value, RowEr
     let mut values = row::values(row);
     for column in &table.columns {
         let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+        object.insert(column.name.clone(), value_to_json(value));
+    }
+    Ok(object.into())
+}
+
+/// The same with each value as the type that its column has by now, for people and clients: a value that was
+/// stored before anything named the column's type may be of another. One that can't be converted stays as it is.
+///
+/// # Errors
+/// If the row's bytes are damaged.
+pub fn row_to_typed_json(table: &Table, row: &[u8]) -> Result<serde_json::Value, RowError> {
+    let mut object = serde_json::Map::new();
+    let mut values = row::values(row);
+    for column in &table.columns {
+        let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+        let converted = column
+            .ty
+            .filter(|&ty| value.column_type() != Some(ty))
+            .and_then(|ty| convert(value, ty));
+        let value = converted.as_ref().map_or(value, Value::as_ref);
         object.insert(column.name.clone(), value_to_json(value));
     }
     Ok(object.into())
@@ -97,14 +118,17 @@ pub fn key_to_json(table: &Table, bytes: &[u8]) -> Result<serde_json::Value, Row
     })
 }
 
-/// The key form of a key that a person wrote: a value; for a composite key its values with commas
-/// between them, or a JSON array. Of a composite key the first columns will do, as a bound of a range.
+/// The key form of a key that a person wrote. A key of one column is the text as it is; a composite key is one
+/// CSV record (`Oslo,17`, `"Oslo, Norway",17`) or a JSON array of its values. Of a composite key the first columns
+/// will do: they stand for all keys that begin with them.
 ///
 /// # Errors
 /// With what was expected.
 pub fn key_from_text(table: &Table, text: &str) -> Result<Vec<u8>, String> {
     let columns: Vec<&Column> = table.key_columns().map(|(_, column)| column).collect();
-    let parts: Vec<String> = if text.starts_with('[') {
+    let parts: Vec<String> = if columns.len() == 1 {
+        vec![text.to_owned()]
+    } else if text.starts_with('[') {
         serde_json::from_str::<Vec<serde_json::Value>>(text)
             .map_err(|error| format!("the key {text} is no JSON array: {error}"))?
             .into_iter()
@@ -113,10 +137,13 @@ pub fn key_from_text(table: &Table, text: &str) -> Result<Vec<u8>, String> {
                 other => other.to_string(),
             })
             .collect()
-    } else if columns.len() == 1 {
-        vec![text.to_owned()]
     } else {
-        text.split(',').map(str::to_owned).collect()
+        csv_fields(text).ok_or_else(|| {
+            format!(
+                "the key {text} is no CSV record: a value in quotes ends with a quote before the next comma, and a \
+                 quote in it is written twice"
+            )
+        })?
     };
     if parts.len() > columns.len() {
         return Err(format!(
@@ -142,6 +169,40 @@ pub fn key_from_text(table: &Table, text: &str) -> Result<Vec<u8>, String> {
         key::write(value.as_ref(), &mut out);
     }
     Ok(out)
+}
+
+/// The fields of one CSV record; a quote that doesn't begin a field stands for itself. `None` if quotes don't close.
+fn csv_fields(text: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let mut field = String::new();
+        if let Some(mut quoted) = rest.strip_prefix('"') {
+            loop {
+                let (part, behind) = quoted.split_once('"')?;
+                field.push_str(part);
+                match behind.strip_prefix('"') {
+                    Some(behind) => {
+                        field.push('"');
+                        quoted = behind;
+                    }
+                    None => {
+                        rest = behind;
+                        break;
+                    }
+                }
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        if rest.is_empty() {
+            return Some(fields);
+        }
+        rest = rest.strip_prefix(',')?;
+    }
 }
 
 /// A value that a person wrote; `None` if it is none of this type.

@@ -86,6 +86,108 @@ fn a_batch_run_is_read_without_a_daemon() {
 }
 
 #[test]
+fn a_batch_run_without_its_plugin_fails_and_says_what_it_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    site.write("inbox/users.jsonl", user(1, "ada") + "{\"table\":\n")
+        .unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr());
+    let summary = "1 changes taken; lines that could not be taken: inbox 1; changes parked: none; halted: none";
+    assert!(ran.stderr().contains(summary), "{}", ran.stderr());
+
+    site.write("plugins/junk.wasm", "no wasm at all").unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    let log = ran.stderr();
+    assert!(log.contains("plugins none, rules none"), "{log}");
+    assert!(log.contains("refused plugins: junk"), "{log}");
+    let last = log.lines().last().unwrap();
+    let why = "refused, so that their rules did not run: junk (is no valid WebAssembly";
+    assert!(last.contains(why), "{log}");
+}
+
+#[test]
+fn a_batch_run_that_halts_does_not_claim_to_have_read_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration =
+        CONFIGURATION.replace("\"inbox\"\n\n", "\"inbox\"\non_bad_input = \"halt\"\n\n");
+    let site = Site::new(PROGRAM, dir.path(), &configuration).unwrap();
+    site.write(
+        "inbox/users.jsonl",
+        "{\"table\":\n".to_owned() + &user(1, "ada"),
+    )
+    .unwrap();
+    let ran = site.run(&["run", "--once"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    let log = ran.stderr();
+    assert!(log.contains("halted: source inbox"), "{log}");
+    assert!(!log.contains("the sources have been read"), "{log}");
+}
+
+#[test]
+fn rows_stored_before_a_column_had_a_type_are_shown_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns = |columns: &str| {
+        let text = CONFIGURATION.replace("id = \"i64\", name = \"text?\"", columns);
+        Site::new(PROGRAM, dir.path(), &text).unwrap()
+    };
+    let site = columns("id = \"i64\"");
+    let line = |id: i64, driver: Value| {
+        format!(
+            "{}\n",
+            json!({"table":"users","op":"upsert","after":{"id":id,"driver":driver}})
+        )
+    };
+    site.write("inbox/users.jsonl", line(1, json!("279")))
+        .unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+    let site = columns("id = \"i64\", driver = \"i64?\"");
+    site.append("inbox/users.jsonl", line(2, json!(397)))
+        .unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+    let expected = "id,driver\n1,279\n2,397\n";
+    let arguments = ["query", "users", "--format", "csv"];
+    assert_eq!(site.ok(&arguments).unwrap(), expected);
+    let row = site
+        .json(&["query", "users", "--key", "1", "--json"])
+        .unwrap();
+    assert_eq!(row, json!({"id": 1, "driver": 279}));
+    let daemon = site.daemon().unwrap();
+    assert_eq!(site.ok(&arguments).unwrap(), expected);
+    daemon.end("TERM").unwrap();
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_yet_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    site.ok(&["run", "--once"]).unwrap();
+    // Whoever starts or stops has the store and answers nobody.
+    let store = std::fs::File::open(dir.path().join("data/store.redb")).unwrap();
+    store.lock().unwrap();
+    let waiting = || {
+        site.command(&["query", "users"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let output = waiting().wait_with_output().unwrap();
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{says}");
+    assert!(
+        says.contains("it is starting") && says.contains("try again"),
+        "{says}"
+    );
+
+    let child = waiting();
+    store.unlock().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn exit_codes_tell_wrong_use_from_failure() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir);
@@ -173,6 +275,11 @@ fn a_daemon_is_asked_while_it_runs_and_ends_on_sigterm() {
     let status = site.json(&["status", "--json"]).unwrap();
     assert_eq!(status["running"], true);
     assert_eq!(status["ready"], true);
+    let text = site.ok(&["status"]).unwrap();
+    assert!(
+        text.contains("needs attention: plugin junk refused\n"),
+        "{text}"
+    );
     let rules = site.ok(&["rules"]).unwrap();
     assert!(rules.contains("plugin junk refused"), "{rules}");
     assert!(site.ok(&["tables"]).unwrap().contains("users"));

@@ -186,6 +186,57 @@ fn a_mistake_is_named_with_its_place() {
 }
 
 #[test]
+fn a_plugin_dir_that_is_named_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = "[http]\nlisten = \"127.0.0.1:0\"\n";
+    let site = Site::new(PROGRAM, dir.path(), named).unwrap();
+    std::fs::remove_dir(site.path("plugins")).unwrap();
+    // Not named: the default directory may come later.
+    site.ok(&["run", "--once"]).unwrap();
+    std::fs::remove_dir_all(site.path("data")).unwrap();
+
+    for (text, says) in [
+        (
+            "plugin_dir = \"plugin\"\n",
+            "there is no directory plugin: mend the path",
+        ),
+        ("plugin_dir = \"rulemill.toml\"\n", "is no directory"),
+    ] {
+        site.write("rulemill.toml", format!("# a comment\n{text}{named}"))
+            .unwrap();
+        for arguments in [&["check"][..], &["run", "--once"], &["run"]] {
+            let ran = site.run(arguments).unwrap();
+            let log = ran.stderr();
+            assert_eq!(ran.code(), 2, "{arguments:?}: {log}");
+            assert!(log.contains("rulemill.toml:2:14: plugin_dir: "), "{log}");
+            assert!(log.contains(says), "{log}");
+        }
+        assert!(!site.path("data").exists(), "made its data_dir");
+    }
+}
+
+#[test]
+fn options_for_a_plugin_that_is_not_there_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[plugin.flet]\nbackfill = \"log\"\n[plugin.other]\n[plugin.flet.config]\na = 1\n";
+    let site = Site::new(PROGRAM, dir.path(), text).unwrap();
+    site.write("plugins/fleet.wasm", "no wasm at all").unwrap();
+    let checked = site.run(&["check"]).unwrap().stdout();
+    let ran = site.run(&["run", "--once"]).unwrap().stderr();
+    for says in [checked, ran] {
+        assert!(says.contains("[plugin.flet] in rulemill.toml"), "{says}");
+        assert!(
+            says.contains("plugins/flet.wasm; did you mean fleet?"),
+            "{says}"
+        );
+        assert!(says.contains("plugins/other.wasm\n"), "{says}");
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&site.run(&["check", "--json"]).unwrap().stdout()).unwrap();
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 2, "{report}");
+}
+
+#[test]
 fn a_file_that_is_not_there_or_is_no_text_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(PROGRAM, dir.path(), "").unwrap();

@@ -1,6 +1,11 @@
 //! Where a reading command finds the state: in the running daemon, else in the data directory.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 
@@ -17,8 +22,13 @@ use crate::{
         read::{self, LettersQuery, RowsQuery},
     },
     limits::Limits,
-    store::{Reader, Store},
+    store::{self, Reader, Store},
 };
+
+/// How long a command waits for a daemon that has the data directory and doesn't answer yet.
+const STARTING_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A way to the state.
 pub(super) enum Access {
@@ -43,32 +53,26 @@ impl Access {
     pub(super) fn open(config: &ConfigArg) -> Result<Self, Failure> {
         let config = load(config)?;
         let limits = Arc::new(config.limits.clone());
-        if let Some(client) = daemon(&config.data_dir)? {
-            return Ok(Self::Daemon { client, limits });
-        }
-        if !Store::exists(&config.data_dir) {
-            return Err(Failure::Failed(anyhow::anyhow!(
+        match holder(&config, &limits)? {
+            Holder::Daemon(client) => Ok(Self::Daemon { client, limits }),
+            Holder::Nobody(Some(store)) => Ok(Self::Store { store, limits }),
+            Holder::Nobody(None) => Err(Failure::Failed(anyhow::anyhow!(
                 "there is no store in {} yet: `rulemill run` makes it",
                 config.data_dir.display()
-            )));
+            ))),
         }
-        let store = Store::open(&config.data_dir, &limits)
-            .with_context(|| format!("can't read data_dir {}", config.data_dir.display()))?;
-        Ok(Self::Store {
-            store: Box::new(store),
-            limits,
-        })
     }
 
     /// Finds the daemon of a configuration, for what only that can do.
     pub(super) fn open_daemon(config: &ConfigArg, what_for: &str) -> Result<Client, Failure> {
         let config = load(config)?;
-        daemon(&config.data_dir)?.ok_or_else(|| {
-            Failure::Failed(anyhow::anyhow!(
+        match holder(&config, &config.limits)? {
+            Holder::Daemon(client) => Ok(client),
+            Holder::Nobody(_) => Err(Failure::Failed(anyhow::anyhow!(
                 "no daemon runs on {}: start it with `rulemill run` {what_for}",
                 config.data_dir.display()
-            ))
-        })
+            ))),
+        }
     }
 
     /// Rows that one page holds at the most.
@@ -168,8 +172,63 @@ pub(super) fn load(config: &ConfigArg) -> Result<Config, Failure> {
     Config::load(&config.path).map_err(|error| Failure::wrong(format!("{error:#}")))
 }
 
+/// Loads a configuration for a command that runs its plugins.
+pub(super) fn load_with_plugins(config: &ConfigArg) -> Result<Config, Failure> {
+    let config = load(config)?;
+    config
+        .check_plugin_dir()
+        .map_err(|error| Failure::wrong(format!("{error:#}")))?;
+    Ok(config)
+}
+
 fn reader(store: &Store) -> Result<Reader, Failure> {
     Ok(store.reader().context("can't read the store")?)
+}
+
+/// Who has a data directory.
+enum Holder {
+    /// A daemon that answers.
+    Daemon(Client),
+    /// Nobody; its store, if there is one.
+    Nobody(Option<Box<Store>>),
+}
+
+/// Finds out who has the data directory. One who doesn't answer yet, as a daemon that still compiles its plugins, is
+/// waited for.
+fn holder(config: &Config, limits: &Limits) -> Result<Holder, Failure> {
+    let until = Instant::now() + STARTING_WAIT;
+    loop {
+        if let Some(client) = daemon(&config.data_dir)? {
+            return Ok(Holder::Daemon(client));
+        }
+        if !Store::exists(&config.data_dir) {
+            return Ok(Holder::Nobody(None));
+        }
+        match Store::open(&config.data_dir, limits) {
+            Ok(store) => return Ok(Holder::Nobody(Some(Box::new(store)))),
+            Err(store::Error::Locked(_)) if Instant::now() < until => thread::sleep(LOOK_EVERY),
+            Err(store::Error::Locked(_)) => return Err(no_answer(&config.data_dir)),
+            Err(error) => {
+                let context = format!("can't read data_dir {}", config.data_dir.display());
+                return Err(Failure::Failed(anyhow::Error::new(error).context(context)));
+            }
+        }
+    }
+}
+
+/// What is said of a data directory that somebody has who doesn't answer.
+fn no_answer(data_dir: &Path) -> Failure {
+    let dir = data_dir.display();
+    Failure::Failed(match announce::read(data_dir) {
+        Ok(Some(Announcement { pid, http: None })) => anyhow::anyhow!(
+            "rulemill (process {pid}) has the data directory {dir} and serves no HTTP, so it can't be asked: try again \
+             once it has ended"
+        ),
+        _ => anyhow::anyhow!(
+            "another rulemill has the data directory {dir} and doesn't answer yet: it is starting (the first start \
+             compiles its plugins) or stopping; try again in a moment"
+        ),
+    })
 }
 
 /// The daemon that has announced itself in a data directory and answers.

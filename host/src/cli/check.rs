@@ -1,14 +1,18 @@
 //! `rulemill check`: whether configuration, plugins and table graph fit together, changing nothing.
 //!
-//! The plugins are linked by a real engine over an empty store in memory, so what is said here is what
-//! the daemon would say of them on a new data directory.
+//! The plugins are linked by a real engine over a copy of the store whose changes stay in memory, so what is said
+//! here is what the daemon would say of them. Where there is no store yet it is an empty one; where a daemon has
+//! it, too, and the report says so.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::anyhow;
 use serde::Serialize;
 
-use super::{ConfigArg, Failure, JsonArg, access, output};
+use super::{
+    ConfigArg, Failure, JsonArg, access, output,
+    store_copy::{self, StoreCopy},
+};
 use crate::{
     config::Config,
     engine::{self, Control, Status},
@@ -19,8 +23,12 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  \
-    rulemill check -c shop.toml && systemctl restart shop")]
+#[command(
+    long_about = "Check configuration, plugins and table graph as a start of the daemon would, changing nothing. Plugins \
+                  are also held against what the store has, unless a daemon that runs has it; the report says which.",
+    after_help = "Example:\n  \
+    rulemill check -c shop.toml && systemctl restart shop"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArg,
@@ -33,6 +41,11 @@ pub(super) struct Args {
 struct Report {
     /// Whether nothing was refused.
     ok: bool,
+    /// What looks like a slip and stops nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    /// What the plugins were held against.
+    store: String,
     plugins: BTreeMap<String, PluginReport>,
     rules: Vec<String>,
     tables: Vec<TableInfo>,
@@ -47,7 +60,7 @@ struct PluginReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = access::load(&args.config)?;
+    let config = access::load_with_plugins(&args.config)?;
     let report = check(&config)?;
     if args.json.json {
         output::json(&report)?;
@@ -82,28 +95,46 @@ fn check(config: &Config) -> anyhow::Result<Report> {
         &limits,
         config.plugin_configs(),
     );
+    let plugins_now = plugins.scan()?;
+    let data_dir = config.data_dir.display();
+    let (store, compared) = match store_copy::of(&config.data_dir, &limits)? {
+        StoreCopy::Of(store) => (*store, format!("compared with the store in {data_dir}")),
+        StoreCopy::Nothing => (
+            Store::in_memory()?,
+            format!("not compared with the store: there is none in {data_dir} yet"),
+        ),
+        StoreCopy::InUse => (
+            Store::in_memory()?,
+            format!(
+                "not compared with the store: another rulemill has {data_dir}; `rulemill rules` says what that one \
+                 refuses"
+            ),
+        ),
+    };
     let (handle, engine) = engine::start(engine::Setup {
-        store: Arc::new(Store::in_memory()?),
+        store: Arc::new(store),
         limits,
         tables: config.table_options(),
         plugins: config.plugin_options(),
-        plugins_now: plugins.scan()?,
+        plugins_now,
         ticks: false,
         clock: Arc::new(|| 0),
     })?;
+    // As it began: what rules do from here on is not asked.
+    let status = handle.board.load();
     let tables = Tables::of(&handle.catalog.load()).tables;
     handle.control(Control::Shutdown)?;
-    let board = handle.board.clone();
     engine.join()?;
-    Ok(report(&board.load(), tables))
+    Ok(report(config, compared, &status, tables))
 }
 
-fn report(status: &Status, tables: Vec<TableInfo>) -> Report {
+fn report(config: &Config, store: String, status: &Status, tables: Vec<TableInfo>) -> Report {
     Report {
         ok: status
             .plugins
             .values()
             .all(|plugin| plugin.refused.is_none()),
+        warnings: config.plugins_not_found(status.plugins.keys().map(String::as_str)),
         plugins: status
             .plugins
             .iter()
@@ -115,13 +146,23 @@ fn report(status: &Status, tables: Vec<TableInfo>) -> Report {
                 (name.clone(), report)
             })
             .collect(),
-        rules: status.rules.keys().cloned().collect(),
+        store,
+        rules: status
+            .rules
+            .iter()
+            .filter(|(_, rule)| rule.status != "unloaded")
+            .map(|(name, _)| name.clone())
+            .collect(),
         tables,
     }
 }
 
 fn lines(report: &Report) -> Vec<String> {
     let mut lines = vec!["configuration: ok".to_owned()];
+    for warning in &report.warnings {
+        lines.push(format!("warning: {warning}"));
+    }
+    lines.push(format!("plugins: {}", report.store));
     for (name, plugin) in &report.plugins {
         lines.push(match &plugin.refused {
             Some(reason) => format!("plugin {name}: refused: {reason}"),

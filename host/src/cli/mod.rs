@@ -20,6 +20,7 @@ mod query;
 mod rules;
 mod run;
 mod status;
+mod store_copy;
 mod tables;
 mod tail;
 

@@ -23,18 +23,21 @@ enum Format {
 #[command(after_help = "Examples:\n  \
     rulemill query orders --key 17\n  \
     rulemill query order_lines --key 17,3              a composite key\n  \
+    rulemill query order_lines --key 17                all rows whose composite key begins with 17\n  \
+    rulemill query stock --key '\"Oslo, Norway\",17'     a composite key with a comma in a value\n  \
     rulemill query daily --from 2026-01-01 --to 2026-02-01\n  \
     rulemill query product_totals --limit 1000000 --format csv > totals.csv")]
 pub(super) struct Args {
     /// The table
     table: String,
-    /// Only the row with this key (composite: the values with commas between)
+    /// Only the row with this key: for a key of one column the text as it is; a composite key as one CSV record,
+    /// of which the first columns will do
     #[arg(long, value_name = "K", conflicts_with_all = ["from", "to"])]
     key: Option<String>,
-    /// From this key on, itself included
+    /// From this key on, itself included; written like --key
     #[arg(long, value_name = "A")]
     from: Option<String>,
-    /// Up to this key, itself excluded
+    /// Up to this key, itself excluded; written like --key
     #[arg(long, value_name = "B")]
     to: Option<String>,
     /// Rows at the most

@@ -1,7 +1,10 @@
 //! `rulemill status`: health at a glance.
 
 use super::{ConfigArg, Failure, JsonArg, access::Access, output, rules};
-use crate::http::answers::{Rules, StatusAnswer};
+use crate::{
+    engine::Status,
+    http::answers::{Rules, StatusAnswer},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -46,6 +49,7 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
             status.changes, status.commits
         ));
     }
+    lines.extend(attention(status).map(|what| format!("needs attention: {what}")));
     for (name, source) in &status.sources {
         let mut line = format!(
             "source {name} ({}): {}, {} changes, {} bad",
@@ -60,6 +64,66 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
     lines
 }
 
+/// What somebody should look at, in one line; none where all is well.
+fn attention(status: &Status) -> Option<String> {
+    let mut found = Vec::new();
+    let refused = status.plugins.iter().filter(|(_, p)| p.refused.is_some());
+    found.extend(refused.map(|(name, _)| format!("plugin {name} refused")));
+    for (name, rule) in &status.rules {
+        let state = ["halted", "paused", "unloaded"];
+        if let Some(state) = state.iter().find(|s| rule.status.starts_with(**s)) {
+            found.push(format!("rule {name} {state}"));
+        }
+    }
+    let parked = status.rules.iter().filter(|(_, rule)| rule.parked > 0);
+    found.extend(parked.map(|(name, rule)| format!("{} parked for {name}", rule.parked)));
+    for (name, source) in &status.sources {
+        if source.state.starts_with("halted") {
+            found.push(format!("source {name} halted"));
+        }
+        if source.bad > 0 {
+            found.push(format!("{} bad lines from {name}", source.bad));
+        }
+    }
+    (!found.is_empty()).then(|| found.join("; "))
+}
+
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{PluginStatus, RuleStatusLine, SourceStatus};
+
+    #[test]
+    fn what_needs_attention_is_one_line() {
+        let mut status = Status::default();
+        let rule = |state: &str, parked| RuleStatusLine {
+            status: state.into(),
+            parked,
+            ..RuleStatusLine::default()
+        };
+        status.rules.insert("a.fine".into(), rule("running", 0));
+        status.plugins.insert("a".into(), PluginStatus::default());
+        assert_eq!(attention(&status), None);
+        status.rules.insert("a.one".into(), rule("halted: no", 2));
+        status.rules.insert("a.two".into(), rule("paused", 0));
+        let refused = PluginStatus {
+            refused: Some("no".into()),
+            ..PluginStatus::default()
+        };
+        status.plugins.insert("b".into(), refused);
+        let source = SourceStatus {
+            state: "halted".into(),
+            bad: 3,
+            ..SourceStatus::default()
+        };
+        status.sources.insert("inbox".into(), source);
+        assert_eq!(
+            attention(&status).unwrap(),
+            "plugin b refused; rule a.one halted; rule a.two paused; 2 parked for a.one; source inbox halted; 3 bad lines from inbox"
+        );
+    }
 }

@@ -38,10 +38,12 @@ impl Document<'_> {
             plugins.insert(name, plugin);
         }
         self.limits(&raw.limits)?;
+        let plugin_dir_named = raw.plugin_dir.is_some();
         Ok(Config {
             file: self.file.to_owned(),
             data_dir: path("data_dir", raw.data_dir, "data")?,
             plugin_dir: path("plugin_dir", raw.plugin_dir, "plugins")?,
+            plugin_dir_named,
             http: Http {
                 enabled: raw.http.enabled.unwrap_or(true),
                 listen: match raw.http.listen {

@@ -25,7 +25,7 @@ impl Config {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(file: &Path, text: &str) -> Result<Self, Error> {
-        let document = Document { file, text };
+        let document = Document::new(file, text);
         let deserializer = toml::Deserializer::parse(text)
             .map_err(|error| document.error(String::new(), error.span(), error.message().into()))?;
         let raw: raw::Config = serde_path_to_error::deserialize(deserializer).map_err(|error| {
@@ -44,7 +44,11 @@ pub(super) struct Document<'a> {
     text: &'a str,
 }
 
-impl Document<'_> {
+impl<'a> Document<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text }
+    }
+
     /// An error at a key, found again in the text.
     pub(super) fn at(&self, key: &str, message: String) -> Error {
         let span = DeTable::parse(self.text)

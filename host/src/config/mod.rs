@@ -2,11 +2,12 @@
 //!
 //! This module owns the file's form: reading it, refusing what makes no sense, and saying where and
 //! why ([`Error`]). It never opens what the file names (data directory, sources, plugins): that is the
-//! part of those who use them. A configuration is whole or it isn't there; nothing is guessed.
+//! part of those who use them. Only whether `plugin_dir` is there can be asked of it. A configuration is whole or it isn't there; nothing is guessed.
 
 mod check;
 mod error;
 mod load;
+mod plugins;
 mod raw;
 
 use std::{
@@ -35,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where plugins are looked for.
     pub plugin_dir: PathBuf,
+    /// Whether the file names `plugin_dir`, which must then be there.
+    pub plugin_dir_named: bool,
     /// The HTTP interface.
     pub http: Http,
     /// The sources, in the file's order.

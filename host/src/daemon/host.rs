@@ -2,9 +2,10 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, anyhow};
@@ -16,18 +17,22 @@ use tokio::{
 use super::{
     announce::{Announced, Announcement},
     last_good,
+    outcome::{Outcome, list},
 };
 use crate::{
     change::SourceBatch,
     config::Config,
-    engine::{self, Control, EngineThread, Handle, RuleStatusLine},
+    engine::{self, Control, EngineThread, Handle, PluginEvent, PluginStatus, RuleStatusLine},
     http::{self, Api},
     limits::Limits,
     plugin_dir::{PluginDir, Watching},
     rule::Runtime,
     source::{self, Sources},
-    store::Store,
+    store::{self, Store},
 };
+
+/// How long a start waits for whoever has the store.
+const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// How a host runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,7 +76,7 @@ impl Host {
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir)
             .with_context(|| format!("can't make data_dir {}", data_dir.display()))?;
-        let store = Store::open(&data_dir, &limits)
+        let store = open_store(&data_dir, &limits)
             .with_context(|| format!("can't open the store in data_dir {}", data_dir.display()))?;
         let (plugins, mut plugins_now) = load_plugins(&config, &limits)?;
         last_good::recall(&mut plugins_now, &plugins, &store)?;
@@ -132,21 +137,19 @@ impl Host {
 
     fn tell_what_runs(&self, config: &Config) {
         let status = self.handle.board.load();
-        let list = |names: Vec<&String>| match names.is_empty() {
-            true => "none".to_owned(),
-            false => names
-                .into_iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
+        let names = |names: Vec<&String>| {
+            let names: Vec<String> = names.into_iter().cloned().collect();
+            list(&names)
         };
+        let runs = |plugin: &PluginStatus| plugin.hash.is_some();
+        let running = status.plugins.iter().filter(|(_, plugin)| runs(plugin));
         tracing::info!(
             "ready: http {}, sources {}, plugins {}, rules {}, data in {} at seq {}",
             self.address
                 .map_or_else(|| "off".to_owned(), |address| format!("http://{address}")),
-            list(status.sources.keys().collect()),
-            list(status.plugins.keys().collect()),
-            list(status.rules.keys().collect()),
+            names(status.sources.keys().collect()),
+            names(running.map(|(name, _)| name).collect()),
+            names(status.rules.keys().collect()),
             config.data_dir.display(),
             status.durable_seq,
         );
@@ -175,25 +178,24 @@ impl Host {
                 Err(error) => error,
             }),
             result = drained => match result {
-                Ok(()) => End::Asked("the sources have been read".to_owned()),
+                Ok(()) => End::Asked(self.read_how_far()),
                 Err(error) => End::Failed(error),
             },
         }
     }
 
-    /// The sources that halted on input they could not take, with why.
-    pub fn halted_sources(&self) -> Vec<String> {
-        self.handle
-            .board
-            .load()
-            .sources
-            .iter()
-            .filter(|(_, source)| source.state.starts_with("halted"))
-            .map(|(name, source)| match &source.last_error {
-                Some(error) => format!("{name} ({error})"),
-                None => name.clone(),
-            })
-            .collect()
+    /// How a batch run went so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome::of(&self.handle.board.load())
+    }
+
+    fn read_how_far(&self) -> String {
+        let halted = self.outcome().halted_sources;
+        if halted.is_empty() {
+            "the sources have been read".to_owned()
+        } else {
+            format!("not all has been read: halted {}", halted.join(", "))
+        }
     }
 
     /// Ends the host: what was handed in is committed, who waits is answered.
@@ -289,10 +291,20 @@ async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()
     }
 }
 
-fn load_plugins(
-    config: &Config,
-    limits: &Limits,
-) -> anyhow::Result<(PluginDir, Vec<engine::PluginEvent>)> {
+/// Opens the store. A command that reads while no daemon runs has it for a moment, which is no reason to give up.
+fn open_store(data_dir: &Path, limits: &Limits) -> Result<Store, store::Error> {
+    let until = Instant::now() + STORE_WAIT;
+    loop {
+        match Store::open(data_dir, limits) {
+            Err(store::Error::Locked(_)) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn load_plugins(config: &Config, limits: &Limits) -> anyhow::Result<(PluginDir, Vec<PluginEvent>)> {
     let runtime = Runtime::new(limits, Some(&config.data_dir.join("compiled")))?;
     let mut plugins = PluginDir::new(
         config.plugin_dir.clone(),
@@ -305,7 +317,18 @@ fn load_plugins(
         tracing::warn!("{error:#}: no plugins until it is there");
         Vec::new()
     });
+    for warning in config.plugins_not_found(now.iter().map(plugin_name)) {
+        tracing::warn!("{warning}");
+    }
     Ok((plugins, now))
+}
+
+fn plugin_name(event: &PluginEvent) -> &str {
+    match event {
+        PluginEvent::Loaded { name, .. }
+        | PluginEvent::Refused { name, .. }
+        | PluginEvent::Removed { name } => name,
+    }
 }
 
 /// Waits for the engine's end on a thread of its own.

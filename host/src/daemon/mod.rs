@@ -12,6 +12,7 @@ pub mod announce;
 mod host;
 mod last_good;
 mod logging;
+mod outcome;
 mod signals;
 
 pub use host::{End, Host, Options};
@@ -25,7 +26,8 @@ use signals::Signals;
 /// Runs a host until a signal ends it, it fails, or, with `once`, its sources have been read.
 ///
 /// # Errors
-/// If the host can't start, or ends for another reason than a signal.
+/// If the host can't start, or ends for another reason than a signal; with `once` also if a source halted or a
+/// plugin was refused.
 pub fn run(config: Config, once: bool) -> anyhow::Result<()> {
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,12 +53,15 @@ pub fn run(config: Config, once: bool) -> anyhow::Result<()> {
                 return Err(error);
             }
         };
-        let halted = host.halted_sources();
-        host.stop(&reason).await?;
-        if once && !halted.is_empty() {
-            bail!("halted on bad input: {}", halted.join(", "));
+        let outcome = host.outcome();
+        if once {
+            tracing::info!("{}", outcome.summary);
         }
-        Ok(())
+        host.stop(&reason).await?;
+        match outcome.failure() {
+            Some(failure) if once => bail!("{failure}"),
+            _ => Ok(()),
+        }
     });
     // Blocking threads of requests that were cut off are not waited for.
     runtime.shutdown_background();

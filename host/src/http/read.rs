@@ -28,7 +28,7 @@ pub struct RowsQuery {
     /// The table; over HTTP it is in the path.
     #[serde(skip)]
     pub table: String,
-    /// Only the row with this key.
+    /// Only the row with this key; of a composite key, the rows whose keys begin with these values.
     pub key: Option<String>,
     /// From this key on.
     pub from: Option<String>,
@@ -369,7 +369,7 @@ pub(super) fn table<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Table, P
 }
 
 fn json_row(table: &Table, row: &[u8]) -> Result<Box<RawValue>, Problem> {
-    let value = render::row_to_json(table, row).map_err(|error| {
+    let value = render::row_to_typed_json(table, row).map_err(|error| {
         Problem::internal(format!("a row of table {} is damaged: {error}", table.name))
     })?;
     serde_json::value::to_raw_value(&value).map_err(Problem::internal)

@@ -106,8 +106,40 @@ fn a_row_older_than_a_column_has_null_there() {
 }
 
 #[test]
+fn a_value_older_than_its_columns_type_is_shown_as_that_type() {
+    let table = table(
+        &[
+            ("id", ColumnType::I64),
+            ("driver", ColumnType::I64),
+            ("fare", ColumnType::Decimal),
+            ("note", ColumnType::Text),
+            ("day", ColumnType::Date),
+        ],
+        vec![0],
+    );
+    let mut builder = RowBuilder::default();
+    builder.set(0, ValueRef::I64(1));
+    builder.set(1, ValueRef::Text("279"));
+    builder.set(2, ValueRef::I64(7));
+    builder.set(3, ValueRef::I64(5));
+    builder.set(4, ValueRef::Text("some day"));
+    let mut row = Vec::new();
+    builder.finish(&mut row);
+    assert_eq!(
+        row_to_typed_json(&table, &row).unwrap(),
+        serde_json::json!({"id": 1, "driver": 279, "fare": "7", "note": "5", "day": "some day"})
+    );
+    // What rules are given doesn't depend on when a type was named.
+    assert_eq!(
+        row_to_json(&table, &row).unwrap(),
+        serde_json::json!({"id": 1, "driver": "279", "fare": 7, "note": 5, "day": "some day"})
+    );
+}
+
+#[test]
 fn keys_come_back_as_they_were_written() {
     let one = table(&[("id", ColumnType::I64)], vec![0]);
+    let name = table(&[("name", ColumnType::Text)], vec![0]);
     let two = table(
         &[("day", ColumnType::Date), ("name", ColumnType::Text)],
         vec![1, 0],
@@ -116,6 +148,20 @@ fn keys_come_back_as_they_were_written() {
         (&one, "-5", "-5"),
         (&two, "ann,2026-01-31", r#"["ann","2026-01-31"]"#),
         (&two, r#"["a,b","2026-01-31"]"#, r#"["a,b","2026-01-31"]"#),
+        (&two, r#""a,b",2026-01-31"#, r#"["a,b","2026-01-31"]"#),
+        (
+            &two,
+            r#""a ""b""",2026-01-31"#,
+            r#"["a \"b\"","2026-01-31"]"#,
+        ),
+        (
+            &two,
+            r#"5" pipe,2026-01-31"#,
+            r#"["5\" pipe","2026-01-31"]"#,
+        ),
+        (&name, "Oslo, \"Norway\"", r#""Oslo, \"Norway\"""#),
+        (&name, r#"["a"]"#, r#""[\"a\"]""#),
+        (&name, "", r#""""#),
     ] {
         let key = key_from_text(table, text).unwrap();
         assert_eq!(key_to_json(table, &key).unwrap().to_string(), json);
@@ -124,7 +170,18 @@ fn keys_come_back_as_they_were_written() {
     assert!(whole.starts_with(&key_from_text(&two, r#"["ann"]"#).unwrap()));
     for (table, text, why) in [
         (&one, "x", "the key column id is \"x\", which is no i64"),
-        (&one, "[1", "the key [1 is no JSON array"),
+        (&one, "[1", "the key column id is \"[1\", which is no i64"),
+        (&two, "[1", "the key [1 is no JSON array"),
+        (
+            &two,
+            r#""a,2026-01-31"#,
+            "the key \"a,2026-01-31 is no CSV record",
+        ),
+        (
+            &two,
+            r#""a"b,2026-01-31"#,
+            "the key \"a\"b,2026-01-31 is no CSV record",
+        ),
         (
             &two,
             "a,b,c",

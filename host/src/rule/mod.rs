@@ -10,6 +10,7 @@
 mod guest;
 mod interface;
 mod manifest;
+mod panic;
 mod plugin;
 mod probe;
 mod runtime;

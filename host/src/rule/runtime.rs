@@ -6,7 +6,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -21,6 +26,9 @@ use super::{
     ticker::Ticker,
 };
 use crate::limits::Limits;
+
+/// Compiled code that is kept already is there sooner than this; compiling takes longer.
+const COMPILING_AFTER: Duration = Duration::from_millis(300);
 
 /// Compiles and checks plugins, and stops them in time. One for each host.
 pub struct Runtime {
@@ -94,7 +102,8 @@ impl Runtime {
         let probe = probe::probe(&code)?;
         let version = interface::version_of(&probe)?;
         probe.check_exports()?;
-        let component = Component::from_binary(&self.engine, &probe.component(&code)?)
+        let binary = probe.component(&code)?;
+        let component = telling(name, || Component::from_binary(&self.engine, &binary))
             .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
         let adapter = interface::link(&component, version).map_err(|error| {
             LoadError::NotAPlugin(format!(
@@ -118,6 +127,25 @@ impl Runtime {
             file: code,
         }))
     }
+}
+
+/// Runs a compilation, and says so in the log if it takes a while.
+fn telling<T>(name: &str, compile: impl FnOnce() -> T) -> T {
+    let (done, compiled) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let tell = move || {
+            if compiled.recv_timeout(COMPILING_AFTER) == Err(RecvTimeoutError::Timeout) {
+                tracing::info!("compiling plugin {name}");
+            }
+        };
+        // Without the thread nothing is told, which is no reason to fail.
+        let _ = thread::Builder::new()
+            .name("compiling".into())
+            .spawn_scoped(scope, tell);
+        // Dropped when the work is done or panics, which ends the thread.
+        let _done = done;
+        compile()
+    })
 }
 
 /// SHA-256 of a plugin file's bytes.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, Trap};
 
-use super::plugin::{Fault, Found, Page, ScanRange, StateAccess};
+use super::{
+    panic,
+    plugin::{Fault, Found, Page, ScanRange, StateAccess},
+};
 use crate::limits::Limits;
 
 /// Core instances of one plugin at the most. A wrapped module makes three.
@@ -180,7 +183,7 @@ impl Sandbox {
 
     /// Keeps what a guest says before it traps.
     pub(super) fn panicked(&mut self, message: &str) {
-        self.panic = Some(cut(message).to_owned());
+        self.panic = Some(panic::readable(cut(message)));
     }
 
     /// Why a call ended early.
