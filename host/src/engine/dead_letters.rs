@@ -89,6 +89,7 @@ impl Engine {
                 write_set: &mut write_set,
                 derived: &mut derived,
                 log_seq: Some(seq),
+                timers: 0,
                 retry: Some(&mut faults),
             };
             self.run_items(plugin, vec![item], &mut output)?;

@@ -32,7 +32,7 @@ impl Engine {
             let letter = letter?;
             let name = format!("{}.{}", letter.plugin, letter.rule);
             if let Some(&place) = self.state_places.get(&name) {
-                self.states[place].park(Key::from(letter.key));
+                self.states[place].park(Key::from(letter.key), letter.seq);
             }
         }
         for timer in reader.timers()? {

@@ -4,7 +4,10 @@
 //! at fault stands alone; so one bad change costs a batch the logarithm of its length in calls. A rule
 //! that returns an error has already undone that item itself.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     catalog::{Catalog, Table},
@@ -40,9 +43,25 @@ pub(super) struct Output<'a> {
     pub(super) derived: &'a mut Vec<Change>,
     /// The seq that derived changes get in the log; `None`: that of the item behind them.
     pub(super) log_seq: Option<Seq>,
+    /// Rules whose timers fire as the items' times reach them.
+    pub(super) timers: u64,
     /// Items are being run again after they had been parked: a fault parks nothing, it is collected here
     /// by item (its place among the items handed in is lost, so by seq).
     pub(super) retry: Option<&'a mut Vec<(Seq, String)>>,
+}
+
+/// Items of one call, and the latest time before them.
+struct Part<'a> {
+    items: Vec<Item<'a>>,
+    watermark: i64,
+}
+
+impl Part<'_> {
+    /// The latest time up to their end.
+    fn end(&self) -> i64 {
+        let times = self.items.iter().map(|item| item.time);
+        times.fold(self.watermark, i64::max)
+    }
 }
 
 impl Engine {
@@ -54,13 +73,30 @@ impl Engine {
         output: &mut Output<'_>,
     ) -> Result<(), Fatal> {
         let max = self.limits.batch_changes_max.max(1);
-        let mut stack: Vec<Vec<Item<'_>>> = Vec::new();
+        let mut stack: Vec<Part<'_>> = Vec::new();
         if items.len() > max {
-            stack.extend(items.chunks(max).rev().map(<[_]>::to_vec));
+            let mut watermark = self.batch_watermark;
+            for items in items.chunks(max) {
+                let items = items.to_vec();
+                let part = Part { items, watermark };
+                watermark = part.end();
+                stack.push(part);
+            }
+            stack.reverse();
         } else {
-            stack.push(items);
+            stack.push(Part {
+                items,
+                watermark: self.batch_watermark,
+            });
         }
-        while let Some(mut items) = stack.pop() {
+        while let Some(Part {
+            mut items,
+            watermark,
+        }) = stack.pop()
+        {
+            if output.timers != 0 {
+                self.fit_timers(plugin, &mut items, output.timers, watermark);
+            }
             // A rule may have halted, or a key been parked, since these items were chosen.
             self.drop_refused(plugin, &mut items, output);
             if !items.iter().any(|item| !matches!(item.body, Body::Tick)) {
@@ -70,21 +106,28 @@ impl Engine {
                 Outcome::Taken => {}
                 Outcome::Again => {
                     self.plugins[plugin].instance = None;
-                    stack.push(items);
+                    stack.push(Part { items, watermark });
                 }
                 Outcome::Fault(fault) => {
                     self.plugins[plugin].instance = None;
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = items.len(), "call faulted");
                     if items.len() > 1 {
                         let right = items.split_off(items.len() / 2);
-                        stack.push(right);
-                        stack.push(items);
+                        let left = Part { items, watermark };
+                        stack.push(Part {
+                            items: right,
+                            watermark: left.end(),
+                        });
+                        stack.push(left);
                     } else if items[0].rules.count_ones() > 1 {
                         // Which of the rules it was shows when each gets the item alone.
                         for rule in bits(items[0].rules).collect::<Vec<_>>().into_iter().rev() {
                             let mut alone = items.clone();
                             alone[0].rules = 1 << rule;
-                            stack.push(alone);
+                            stack.push(Part {
+                                items: alone,
+                                watermark,
+                            });
                         }
                     } else {
                         let message = fault.to_string();
@@ -96,6 +139,61 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Puts in the timers that the items' times reach, and takes out those that a part before has moved or
+    /// cleared: what is due shows only when everything earlier has been handled.
+    fn fit_timers(&self, plugin: usize, items: &mut Vec<Item<'_>>, rules: u64, mut watermark: i64) {
+        let Some(latest) = items.iter().map(|item| item.time).max() else {
+            return;
+        };
+        let linked = &self.plugins[plugin];
+        let manifest = &linked.plugin.manifest().rules;
+        items.retain(|item| match &item.body {
+            Body::Timer { rule, key, due } => {
+                let name = &manifest[usize::from(*rule)].name;
+                self.timers.is_set(&linked.name, name, key, *due)
+            }
+            _ => true,
+        });
+        let mut known = HashSet::new();
+        for item in &*items {
+            if let Body::Timer { rule, key, .. } = &item.body {
+                known.insert((*rule, key.clone()));
+            }
+        }
+        let mut due = Vec::new();
+        for (at, name, key) in self.timers.due(&linked.name, latest.max(watermark)) {
+            let Some(rule) = manifest.iter().position(|rule| rule.name == name) else {
+                continue;
+            };
+            let runs = self.states[self.state_of(plugin, rule)].takes_live();
+            if rules & 1 << rule != 0 && runs && !known.contains(&(rule as u16, key.clone())) {
+                due.push((at, rule, key));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let mut due = due.into_iter().peekable();
+        for item in std::mem::take(items) {
+            watermark = watermark.max(item.time);
+            if !matches!(item.body, Body::Timer { .. }) {
+                while let Some((at, rule, key)) = due.next_if(|(at, ..)| *at <= watermark) {
+                    items.push(Item {
+                        seq: item.seq,
+                        time: item.time,
+                        rules: 1 << rule,
+                        body: Body::Timer {
+                            rule: rule as u16,
+                            key,
+                            due: at,
+                        },
+                    });
+                }
+            }
+            items.push(item);
+        }
     }
 
     /// Takes away from items the rules that have stopped since, and parks what stands behind a parked key.
@@ -129,7 +227,7 @@ impl Engine {
             let Some(key) = item.key() else { continue };
             for rule in bits(item.rules & parking) {
                 let state = self.state_of(plugin, rule);
-                if self.states[state].parked.contains_key(&key) {
+                if self.states[state].waits(&key, item.seq) {
                     item.rules &= !(1 << rule);
                     let behind = "waits behind a parked change of the same key";
                     self.park(plugin, rule, item, behind, output.write_set);
@@ -336,7 +434,7 @@ impl Engine {
             self.schedule_dirty = true;
             return;
         }
-        state.park(change.key.clone());
+        state.park(change.key.clone(), item.seq);
         state.dirty = true;
         self.last_dead_letter += 1;
         write_set.dead_letters.push(DeadLetter {
