@@ -13,7 +13,7 @@ use syn::parse_macro_input;
 
 /// Makes a struct stand for the rows of a table: its fields are the columns, by name and type.
 ///
-/// ```ignore (needs rulemill-sdk, which depends on this crate)
+/// ```ignore (needs rulemill-sdk)
 /// #[derive(Row, Default)]
 /// #[table(derived = "user_days", index(orders, day))]
 /// struct UserDay {
@@ -56,7 +56,7 @@ pub fn derive_row(input: TokenStream) -> TokenStream {
 
 /// Makes a function a rule. The function stays as it is, so a test can call it; its signature says what the rule needs.
 ///
-/// ```ignore (needs rulemill-sdk, which depends on this crate)
+/// ```ignore (needs rulemill-sdk)
 /// #[rule]
 /// fn product_totals(change: Change<Order>, totals: &mut Table<ProductTotal>) -> Outcome {
 ///     for Delta { row, sign } in change.deltas() {
@@ -88,7 +88,7 @@ pub fn rule(attribute: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Names the rules of the plugin that this crate is, once, where the crate begins (`lib.rs`).
 ///
-/// ```ignore (needs rulemill-sdk, which depends on this crate)
+/// ```ignore (needs rulemill-sdk)
 /// rulemill_sdk::plugin!(product_totals, reports::by_month);
 /// ```
 ///
