@@ -13,7 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::announce::{Announced, Announcement};
+use super::{
+    announce::{Announced, Announcement},
+    last_good,
+};
 use crate::{
     change::SourceBatch,
     config::Config,
@@ -70,7 +73,8 @@ impl Host {
             .with_context(|| format!("can't make data_dir {}", data_dir.display()))?;
         let store = Store::open(&data_dir, &limits)
             .with_context(|| format!("can't open the store in data_dir {}", data_dir.display()))?;
-        let (plugins, plugins_now) = load_plugins(&config, &limits)?;
+        let (plugins, mut plugins_now) = load_plugins(&config, &limits)?;
+        last_good::recall(&mut plugins_now, &plugins, &store)?;
         let (handle, engine) = engine::start(engine::Setup {
             store: Arc::new(store),
             limits: limits.clone(),

@@ -165,6 +165,9 @@ impl Engine {
                 .or_default()
                 .push(letter);
         }
+        for letters in chosen.values_mut() {
+            letters.sort_by_key(|letter| letter.seq);
+        }
         match id {
             Some(id) if chosen.is_empty() => Ok(Err(ControlError::NoSuchDeadLetter(id))),
             _ => Ok(Ok(chosen)),
