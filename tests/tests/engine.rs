@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rulemill::{
     change::{Idempotency, RawOp, Refused},
-    engine::{Backfill, Control, OnError, PluginOptions},
+    engine::{Backfill, Control, OnError, PluginOptions, TableOptions},
     store::Store,
 };
 use rulemill_tests::{
     native::Make,
     rig::{Options, Rig, TestChange},
 };
-use rulemill_wire::ValueRef;
+use rulemill_wire::{ColumnType, ValueRef};
 
 mod shop {
     use rulemill_sdk::prelude::*;
@@ -406,6 +406,12 @@ fn halt_stops_before_the_fault_and_goes_on_from_there() {
                 .starts_with("halted")
         });
         let store = rig.stop().unwrap();
+        // The same code would fault again.
+        let same = [("shop", shop::plugin as Make, "1")];
+        let rig = Rig::start(store, &with_on_error(OnError::Halt), &same).unwrap();
+        let halted = rig.handle.board.load().rules["shop.user_totals"].clone();
+        assert!(halted.status.starts_with("halted"), "{halted:?}");
+        let store = rig.stop().unwrap();
         let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
         rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
         let store = rig.stop().unwrap();
@@ -414,6 +420,28 @@ fn halt_stops_before_the_fault_and_goes_on_from_there() {
             [format!("user_id=1 orders=4 amount={}", 13 + amount)]
         );
     }
+}
+
+#[test]
+fn a_table_that_is_configured_without_a_key_has_that_of_the_row_type() {
+    let mut options = Options::default();
+    options.tables.push(TableOptions {
+        name: "orders".into(),
+        key: Vec::new(),
+        mirror: true,
+        columns: vec![("note".into(), ColumnType::Text, true)],
+    });
+    let rig = rig(&options);
+    rig.apply(&[
+        order(RawOp::Insert, 1, 1, 10),
+        order(RawOp::Insert, 2, 1, 5),
+    ])
+    .unwrap();
+    assert_eq!(rig.rows("orders").unwrap().len(), 2);
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        ["user_id=1 orders=2 amount=15"]
+    );
 }
 
 #[test]

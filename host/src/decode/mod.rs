@@ -357,6 +357,11 @@ impl Decoder {
                 "table {name} belongs to a plugin's rules: no source can write it"
             )));
         }
+        if table.key.is_empty() {
+            return Err(Reason::unfit(format!(
+                "table {name} has no key yet: no plugin that reads it is loaded, and [[table]] names none (key = [..])"
+            )));
+        }
         let number = table.id.0 as usize;
         if self.places.len() <= number {
             self.places.resize(number + 1, None);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// `orders`, mirrored and with every type; `plain`, mirrored, of which only the key is known; `events`, for which
-/// no rows are kept; `totals`, which belongs to a plugin.
+/// no rows are kept; `totals`, which belongs to a plugin; `keyless`, of which nothing is known.
 pub(super) fn catalog() -> Arc<SharedCatalog> {
     use ColumnType::*;
     let column = |name: &str, ty, nullable| Column {
@@ -49,6 +49,8 @@ pub(super) fn catalog() -> Arc<SharedCatalog> {
     ];
     let mut plain = vec![column("id", I64, false)];
     plain[0].ty = None;
+    let mut keyless = table(4, "keyless", Vec::new(), Origin::Source, true);
+    keyless.key.clear();
     Arc::new(SharedCatalog::new(Catalog::from_tables(vec![
         table(0, "orders", orders, Origin::Source, true),
         table(1, "plain", plain, Origin::Source, true),
@@ -62,6 +64,7 @@ pub(super) fn catalog() -> Arc<SharedCatalog> {
             },
             true,
         ),
+        keyless,
     ])))
 }
 

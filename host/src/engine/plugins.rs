@@ -464,11 +464,13 @@ impl Engine {
             let full_name = format!("{name}.{rule}");
             if let Some(&known) = self.state_places.get(&full_name) {
                 let state = &mut self.states[known];
-                // A new version may have mended what halted the rule.
-                if matches!(
-                    state.record.status,
-                    RuleStatus::Unloaded | RuleStatus::Halted(_)
-                ) {
+                // Only a new version may have mended what halted the rule.
+                let goes_on = match state.record.status {
+                    RuleStatus::Unloaded => true,
+                    RuleStatus::Halted(_) => state.record.version != version,
+                    RuleStatus::Running | RuleStatus::Paused => false,
+                };
+                if goes_on {
                     state.record.status = RuleStatus::Running;
                     state.dirty = true;
                 }

@@ -329,6 +329,7 @@ impl Engine {
                 // A timer can't be set aside, so the rule stops before it and the timer stays set.
                 tracing::error!(rule = &*name, seq = item.seq.0, error = message, "halted");
                 let state = &mut self.states[place];
+                state.record.version = self.plugins[plugin].version;
                 state.record.status =
                     RuleStatus::Halted(format!("faulted on change {}: {message}", item.seq));
                 state.record.cursor = Seq(item.seq.0.saturating_sub(1));
@@ -353,6 +354,7 @@ impl Engine {
         let place = self.state_of(plugin, rule);
         let state = &mut self.states[place];
         if state.parked_count >= self.limits.dead_letters_max as u64 {
+            state.record.version = self.plugins[plugin].version;
             state.record.status = RuleStatus::Halted(format!(
                 "{} changes are parked, which is limits.dead_letters_max: retry or drop some, then resume the rule",
                 state.parked_count

@@ -97,10 +97,7 @@ pub(super) fn shared_catalog(
                     );
                 }
                 Some(table) => Table::clone(table),
-                None if options.key.is_empty() => anyhow::bail!(
-                    "[[table]] {}: no plugin names this table yet, so `key = [..]` is needed",
-                    options.name
-                ),
+                // Without a key it takes no rows until a plugin's row type says one.
                 None => Table {
                     id: catalog.next_id(),
                     name: options.name.clone(),

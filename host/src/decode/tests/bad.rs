@@ -148,6 +148,10 @@ fn envelopes_that_make_no_sense() {
         "refused: table orders: the change has no \"after\"",
     );
     check(
+        r#"{"table":"keyless","op":"insert","after":{"id":1}}"#,
+        "refused: table keyless has no key yet",
+    );
+    check(
         r#"{"table":"events","op":"truncate"}"#,
         "refused: table events: a truncate can't be taken: the table keeps no rows",
     );
