@@ -53,7 +53,7 @@ impl Outcome {
             }
         }
         let mut summary = format!(
-            "{} changes taken; lines that could not be taken: {}; changes parked: {}; halted: {}",
+            "changes taken: {}; lines that could not be taken: {}; changes parked: {}; halted: {}",
             status.changes,
             list(&bad),
             list(&parked),
@@ -126,7 +126,7 @@ mod tests {
         let outcome = Outcome::of(&status());
         assert_eq!(
             outcome.summary,
-            "7 changes taken; lines that could not be taken: inbox 2; changes parked: fleet.trips 3; halted: none"
+            "changes taken: 7; lines that could not be taken: inbox 2; changes parked: fleet.trips 3; halted: none"
         );
         assert_eq!(outcome.failure(), None);
     }
