@@ -10,9 +10,12 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use rulemill::{
     catalog::{Catalog, Column, Origin, SharedCatalog, Table, TableId},
-    config::Format,
+    change::{Receipt, Refused, Seq, SourceBatch},
+    config::{Format, OnBadInput},
     decode::{Decoder, Header, Split, Splitter},
+    engine::SourceStatus,
     limits::Limits,
+    source::{Files, Intake, Setting, Stopper},
 };
 use rulemill_wire::ColumnType;
 use serde::Deserialize;
@@ -165,6 +168,45 @@ fn json(text: &str, declared: bool, format: Option<Format>) -> Result<usize, Fai
     Ok(changes + decoder.take().len())
 }
 
+/// Takes batches and forgets them.
+struct Sink(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Intake for Sink {
+    fn submit(&self, batch: SourceBatch) -> Result<(), Refused> {
+        let changes = black_box(batch.changes).len();
+        self.0
+            .fetch_add(changes, std::sync::atomic::Ordering::Relaxed);
+        if let Some(done) = batch.done {
+            done(Ok(Receipt {
+                seq: Seq(0),
+                changes: 0,
+                repeated: false,
+            }));
+        }
+        Ok(())
+    }
+
+    fn show(&self, _source: &str, _change: &dyn Fn(&mut SourceStatus)) {}
+}
+
+/// The same from a file, as `run --once` reads it.
+fn file(path: &std::path::Path) -> Result<usize, Failure> {
+    let catalog = SharedCatalog::new(Catalog::from_tables(vec![table(true)]));
+    let taken = Arc::default();
+    let (_stopper, stop) = Stopper::new();
+    let setting = Setting {
+        name: "bench".into(),
+        intake: Box::new(Sink(Arc::clone(&taken))),
+        catalog: Arc::new(catalog),
+        limits: Arc::default(),
+        on_bad_input: OnBadInput::Halt,
+        once: true,
+        stop,
+    };
+    Files::new(setting, path.to_owned(), None, Vec::new()).run()?;
+    Ok(taken.load(std::sync::atomic::Ordering::Relaxed))
+}
+
 fn csv(text: &str) -> Result<usize, Failure> {
     let catalog = SharedCatalog::new(Catalog::from_tables(vec![table(true)]));
     let mut decoder = Decoder::new(Arc::new(catalog), &Limits::default());
@@ -208,6 +250,13 @@ fn main() -> Result<(), Failure> {
         json(&lines.debezium, true, None)
     })?;
     println!("    {:.2} times the control", ours / control);
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("orders.jsonl");
+    std::fs::write(&path, &lines.debezium)?;
+    let whole = measure("debezium, from a file", &lines.debezium, count, || {
+        file(&path)
+    })?;
+    println!("    {:.0} ns more than decoding alone", whole - ours);
     measure(
         "debezium, columns without types",
         &lines.debezium,

@@ -21,6 +21,9 @@ use crate::{
 /// A table that the plugin only reads; a rule takes it as `&Lookup<T>`. It shows the table as it
 /// stood when the change being handled was made.
 ///
+/// That holds while the rule is at the head. One that catches up (it was paused, halted or unloaded, or a parked
+/// change is tried again) sees the table as it is now. A derived table shows what its rules have made of the whole batch.
+///
 /// In a test, [`from_rows`](Self::from_rows) makes one with no host.
 ///
 /// ```

@@ -1,6 +1,6 @@
 //! Timers: a rule asks to be called again at a time.
 //!
-//! Time is the commit time of the changes, never the clock. A timer that comes due inside the batch
+//! Time is the commit time of the changes; while none come, the host lets it go on at the clock's pace. A timer that comes due inside the batch
 //! that set it fires there, before the first change that is as late, just as it would if every
 //! change were a batch; the host fires the others. See the batch loop in `runtime`.
 
@@ -111,8 +111,9 @@ impl Timers {
         }
     }
 
-    /// Has `rule` called with this key at `due`, or with the next change that is as late. A timer of
-    /// the rule that was set with the same key is replaced.
+    /// Has `rule` called with this key once time has reached `due`: before the first change whose commit
+    /// time has, or, while no changes come, when as much time has passed on the clock since the last one. (`run --once` never
+    /// lets the clock go on.) A timer of the rule that was set with the same key is replaced.
     ///
     /// # Errors
     /// If the plugin has no rule of that name whose first argument is `Timer`.

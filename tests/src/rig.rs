@@ -71,7 +71,20 @@ impl Rig {
         options: &Options,
         plugins: &[(&str, Make, &str)],
     ) -> anyhow::Result<Self> {
-        let clock = Arc::new(AtomicI64::new(1_000_000));
+        Self::start_at(store, options, plugins, 1_000_000)
+    }
+
+    /// The same, with the clock at this many microseconds.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn start_at(
+        store: Arc<Store>,
+        options: &Options,
+        plugins: &[(&str, Make, &str)],
+        micros: i64,
+    ) -> anyhow::Result<Self> {
+        let clock = Arc::new(AtomicI64::new(micros));
         let plugins_now = plugins
             .iter()
             .map(|(name, make, label)| loaded(name, *make, label))

@@ -8,7 +8,10 @@ use rulemill::{
     engine::{Backfill, Control, OnError, PluginOptions},
     store::Store,
 };
-use rulemill_tests::rig::{Options, Rig, TestChange};
+use rulemill_tests::{
+    native::Make,
+    rig::{Options, Rig, TestChange},
+};
 use rulemill_wire::ValueRef;
 
 mod shop {
@@ -282,7 +285,14 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
 mod fixed {
     use rulemill_sdk::prelude::*;
 
-    use super::shop::Order;
+    #[derive(Row)]
+    #[table(source = "orders")]
+    pub struct Order {
+        #[key]
+        pub id: i64,
+        pub user_id: i64,
+        pub amount: Option<i64>,
+    }
 
     #[derive(Row, Default)]
     #[table(derived = "user_totals")]
@@ -298,12 +308,50 @@ mod fixed {
         for Delta { row, sign } in change.deltas() {
             let total = totals.entry(row.user_id)?;
             total.orders += sign;
-            total.amount += row.amount * sign;
+            total.amount += row.amount.unwrap_or_default() * sign;
         }
         Ok(())
     }
 
     rulemill_sdk::plugin!(user_totals);
+}
+
+#[test]
+fn a_row_that_does_not_fit_is_parked_at_its_place() {
+    let rig = rig(&Options::default());
+    let null = |id| {
+        let mut order = order(RawOp::Update, id, 1, 0);
+        order.row.retain(|(name, _)| *name != "amount");
+        order
+    };
+    rig.apply(&[
+        order(RawOp::Insert, 1, 1, 1),
+        order(RawOp::Update, 1, 1, 2),
+        null(1),
+        order(RawOp::Update, 1, 1, 4),
+        null(1),
+        order(RawOp::Update, 1, 1, 6),
+        order(RawOp::Insert, 2, 2, 8),
+    ])
+    .unwrap();
+    let expected = ["user_id=1 orders=1 amount=2", "user_id=2 orders=1 amount=8"];
+    assert_eq!(rig.rows("user_totals").unwrap(), expected);
+    rig.wait_for(|status| status.rules["shop.user_totals"].parked == 4);
+    let store = rig.stop().unwrap();
+    let plugins = [("shop", fixed::plugin as Make, "2")];
+    let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
+    let retried = rig
+        .handle
+        .ask(|reply| Control::RetryDeadLetters {
+            rule: Some("user_totals".into()),
+            id: None,
+            reply,
+        })
+        .unwrap();
+    assert_eq!(retried, (4, 0));
+    // The answer came after the disk.
+    let expected = ["user_id=1 orders=1 amount=6", "user_id=2 orders=1 amount=8"];
+    assert_eq!(rig.rows("user_totals").unwrap(), expected);
 }
 
 fn with_on_error(on_error: OnError) -> Options {

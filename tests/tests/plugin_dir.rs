@@ -43,7 +43,7 @@ fn line(event: PluginEvent) -> String {
         PluginEvent::Loaded { name, plugin, .. } => {
             format!("{name} loaded {}", plugin.manifest().version)
         }
-        PluginEvent::Refused { name, reason } => format!("{name} refused: {reason}"),
+        PluginEvent::Refused { name, reason, .. } => format!("{name} refused: {reason}"),
         PluginEvent::Removed { name } => format!("{name} removed"),
     }
 }

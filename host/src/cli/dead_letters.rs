@@ -34,6 +34,10 @@ enum Action {
     /// Run parked changes again, oldest first
     Retry(Pick),
     /// Give parked changes up; they are gone then
+    ///
+    /// The rows stay as they are, only the rule never sees these changes: the next change of such a row comes with a row before it
+    /// that the rule never counted, so running totals may be wrong from then on. Retry through a mended rule where you can; else
+    /// have the rule count again under new names (docs/writing-rules.md, "Count the past again").
     Drop(Pick),
 }
 

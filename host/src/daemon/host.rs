@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     announce::{Announced, Announcement},
+    last_good,
     outcome::{Outcome, list},
 };
 use crate::{
@@ -77,7 +78,8 @@ impl Host {
             .with_context(|| format!("can't make data_dir {}", data_dir.display()))?;
         let store = open_store(&data_dir, &limits)
             .with_context(|| format!("can't open the store in data_dir {}", data_dir.display()))?;
-        let (plugins, plugins_now) = load_plugins(&config, &limits)?;
+        let (plugins, mut plugins_now) = load_plugins(&config, &limits)?;
+        last_good::recall(&mut plugins_now, &plugins, &store)?;
         let (handle, engine) = engine::start(engine::Setup {
             store: Arc::new(store),
             limits: limits.clone(),

@@ -10,6 +10,7 @@
 
 pub mod announce;
 mod host;
+mod last_good;
 mod logging;
 mod outcome;
 mod signals;

@@ -234,8 +234,8 @@ fn utf8(record: &[u8]) -> Result<&str, Reason> {
 }
 
 impl Decoder {
-    /// Whether a file with this header can be taken as rows of a table: the table is known, and its key and the
-    /// columns that can't be null are there.
+    /// Whether a file with this header can be taken as rows of a table: the table is known, its key and the
+    /// columns that can't be null are there, and the key's types are known.
     ///
     /// # Errors
     /// Why it can't.
@@ -254,6 +254,14 @@ impl Decoder {
                 return Err(Reason::unfit(format!(
                     "table {table}: the header has no column {}, {what}",
                     column.name
+                )));
+            }
+            if column.ty.is_none() {
+                // Text would fit everything, and then nothing but text would fit.
+                return Err(Reason::unfit(format!(
+                    "table {table}: the key column {name} has no type, and CSV can't tell one: load a plugin that reads it, or \
+                     give [[table]] columns = {{ {name} = \"i64\" }}",
+                    name = column.name
                 )));
             }
         }

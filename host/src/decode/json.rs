@@ -458,6 +458,13 @@ impl Decoder {
             time,
         };
         if op == RawOp::Truncate {
+            let known = &self.tables[table].table;
+            if !known.mirror {
+                return Err(Reason::unfit(format!(
+                    "table {}: a truncate can't be taken: the table keeps no rows (mirror = false), so nobody knows which go",
+                    known.name
+                )));
+            }
             self.pending.push(pending);
             return Ok(());
         }

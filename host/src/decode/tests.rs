@@ -119,6 +119,12 @@ pub(super) fn decode(decoder: &mut Decoder, input: &[u8]) -> Result<(), Reason> 
     };
     let header = Header::parse(&csv[..len], &splitter)?;
     decoder.csv_fits("orders", &header)?;
+    // `plain` says of its key only the name.
+    let untyped = decoder.csv_fits("plain", &header).unwrap_err();
+    assert!(
+        untyped.text.contains("key column id has no type"),
+        "{untyped}"
+    );
     match splitter.split(&csv[len..], true) {
         Split::Record { len: record, .. } => {
             assert_eq!(len + record, csv.len(), "one record");

@@ -224,6 +224,7 @@ impl Engine {
             write_set: &mut write_set,
             derived: &mut derived,
             log_seq: Some(seq),
+            timers: 0,
             retry: None,
         };
         self.run_items(plugin, items, &mut output)?;

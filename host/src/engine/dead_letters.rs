@@ -89,6 +89,7 @@ impl Engine {
                 write_set: &mut write_set,
                 derived: &mut derived,
                 log_seq: Some(seq),
+                timers: 0,
                 retry: Some(&mut faults),
             };
             self.run_items(plugin, vec![item], &mut output)?;
@@ -163,6 +164,9 @@ impl Engine {
                 .entry((state, letter.key.clone()))
                 .or_default()
                 .push(letter);
+        }
+        for letters in chosen.values_mut() {
+            letters.sort_by_key(|letter| letter.seq);
         }
         match id {
             Some(id) if chosen.is_empty() => Ok(Err(ControlError::NoSuchDeadLetter(id))),

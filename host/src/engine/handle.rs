@@ -186,6 +186,8 @@ pub enum PluginEvent {
         name: String,
         /// Why.
         reason: String,
+        /// At the start: what ran before, from the store.
+        last_good: Option<Arc<dyn Plugin>>,
     },
     /// A file went: its rules are unloaded, its tables stay.
     Removed {

@@ -16,6 +16,7 @@ mod handle;
 mod items;
 mod link;
 mod overlay;
+mod parts;
 mod plugins;
 mod projection;
 mod requests;
@@ -167,6 +168,8 @@ struct Engine {
     watermark: i64,
     /// The same, before the batch at hand.
     batch_watermark: i64,
+    /// The clock when the watermark was last moved on by a change: time goes on from there.
+    watermark_clock: i64,
     /// Decided, not yet handed to the committer.
     pending: Vec<WriteSet>,
     pending_changes: usize,
@@ -211,6 +214,7 @@ impl Engine {
             last_dead_letter: reader.last_dead_letter()?,
             watermark: reader.watermark(),
             batch_watermark: reader.watermark(),
+            watermark_clock: reader.watermark_clock(),
             pending: Vec::new(),
             pending_changes: 0,
             pending_bytes: 0,
@@ -355,6 +359,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Waits until the committer has nothing in hand, so that the snapshot holds all that anybody was told
+    /// is durable.
+    fn await_commit(&mut self) -> Result<(), Fatal> {
+        while self.committing {
+            let report = self.committer.committed.recv();
+            let report = report.map_err(|_| Fatal::Store("the committer has ended".into()))?;
+            self.settle(report)?;
+        }
+        Ok(())
+    }
+
     /// Takes a batch, and as many more as are waiting and fit.
     fn take_input(
         &mut self,
@@ -441,7 +456,10 @@ impl Engine {
         derived.sort_by_key(|change| change.seq);
         log.append(&mut derived);
         write_set.log = log;
-        self.watermark = self.watermark.max(latest.unwrap_or(i64::MIN));
+        if let Some(latest) = latest.filter(|&latest| latest > self.watermark) {
+            self.watermark = latest;
+            self.watermark_clock = (self.clock)();
+        }
         for (_, receipt) in &mut write_set.done {
             receipt.seq = self.last_seq;
         }
@@ -463,27 +481,35 @@ impl Engine {
     fn finish(&mut self, mut write_set: WriteSet, bytes: usize) {
         write_set.last_seq = self.last_seq;
         write_set.watermark = self.watermark;
+        write_set.watermark_clock = self.watermark_clock;
         self.batch_watermark = self.watermark;
         self.pending_changes += write_set.log.len().max(1);
         self.pending_bytes += bytes;
         self.pending.push(write_set);
     }
 
-    /// How long until a timer is due by the clock, if time moves on by it.
+    /// What time it is for timers: that of the latest change, and what has passed on the clock since. So old changes
+    /// that are only now read in find no timer fired that they would have cleared.
+    fn now(&self) -> i64 {
+        let passed = (self.clock)().saturating_sub(self.watermark_clock).max(0);
+        self.watermark.saturating_add(passed)
+    }
+
+    /// How long until a timer is due, if time moves on without changes.
     fn until_next_timer(&self) -> Duration {
         const IDLE: Duration = Duration::from_secs(60);
         match self.timers.next_due() {
             Some(due) if self.ticks => {
-                let micros = due.saturating_sub((self.clock)()).max(0) as u64;
+                let micros = due.saturating_sub(self.now()).max(0) as u64;
                 Duration::from_micros(micros).min(IDLE)
             }
             _ => IDLE,
         }
     }
 
-    /// Lets the timers fire that are due by the clock.
+    /// Lets the timers fire that have come due while no change came.
     fn tick(&mut self) -> Result<(), Fatal> {
-        let now = (self.clock)();
+        let now = self.now();
         if !self.ticks || self.timers.next_due().is_none_or(|due| due > now) {
             return Ok(());
         }
@@ -499,7 +525,8 @@ impl Engine {
         self.view_mut().end_batch();
         derived.sort_by_key(|change| change.seq);
         write_set.log = derived;
-        self.watermark = self.watermark.max(now);
+        self.watermark = now;
+        self.watermark_clock = (self.clock)();
         self.finish(write_set, 0);
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use rulemill_wire::manifest::Manifest;
 
 use crate::{
     catalog::{Catalog, Table},
-    change::{Key, Seq},
+    change::{Done, Key, Receipt, Seq},
     rule::Plugin,
     store::{PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
 };
@@ -32,7 +33,7 @@ impl Engine {
             let letter = letter?;
             let name = format!("{}.{}", letter.plugin, letter.rule);
             if let Some(&place) = self.state_places.get(&name) {
-                self.states[place].park(Key::from(letter.key));
+                self.states[place].park(Key::from(letter.key), letter.seq);
             }
         }
         for timer in reader.timers()? {
@@ -103,33 +104,60 @@ impl Engine {
                     }
                     name
                 });
-                // Whoever asked may have gone.
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
             Control::Resume { rule, reply } => {
                 let result = self
                     .find_rule(&rule)
                     .and_then(|(place, name)| self.resume_rule(place).map(|()| name));
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
             Control::RetryDeadLetters { rule, id, reply } => {
+                self.await_commit()?;
                 let result = match self.chosen_rule(rule) {
                     Ok(rule) => self.retry_dead_letters(rule, id)?,
                     Err(error) => Err(error),
                 };
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
             Control::DropDeadLetters { rule, id, reply } => {
+                self.await_commit()?;
                 let result = match self.chosen_rule(rule) {
                     Ok(rule) => self.drop_dead_letters(rule, id)?,
                     Err(error) => Err(error),
                 };
-                let _ = reply.send(result);
+                self.answer(reply, result);
             }
             Control::Shutdown => {}
         }
         self.post_status();
         Ok(())
+    }
+
+    /// Answers a command once all that was decided up to here is on disk.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        reply: Sender<Result<T, ControlError>>,
+        result: Result<T, ControlError>,
+    ) {
+        if result.is_ok() && self.pending.is_empty() && self.committing {
+            self.finish(WriteSet::default(), 0);
+        }
+        // Whoever asked may have gone.
+        match self.pending.last_mut() {
+            Some(last) if result.is_ok() => {
+                let done: Done = Box::new(move |durable| {
+                    let _ = reply.send(durable.map_err(|_| ControlError::Stopped).and(result));
+                });
+                let receipt = Receipt {
+                    seq: self.last_seq,
+                    changes: 0,
+                    repeated: false,
+                };
+                last.done.push((done, receipt));
+            }
+            _ => drop(reply.send(result)),
+        }
     }
 
     fn chosen_rule(&self, rule: Option<String>) -> Result<Option<usize>, ControlError> {
@@ -203,8 +231,24 @@ impl Engine {
                     let _ = reply.send(result);
                 }
             }
-            PluginEvent::Refused { name, reason } => {
+            PluginEvent::Refused {
+                name,
+                reason,
+                last_good,
+            } => {
                 tracing::error!(plugin = name, reason, "refused");
+                if let Some(plugin) = last_good {
+                    match self.load(&name, plugin) {
+                        Ok(()) => tracing::warn!(plugin = name, "its last good version goes on"),
+                        Err(reason) => {
+                            tracing::error!(
+                                plugin = name,
+                                reason,
+                                "its last good version can't go on"
+                            );
+                        }
+                    }
+                }
                 self.post_plugin(&name, Some(reason));
             }
             PluginEvent::Removed { name } => {
@@ -494,7 +538,11 @@ impl PluginEvent {
     fn tables(&self, owned: bool) -> Vec<String> {
         use rulemill_wire::manifest::Access;
         match self {
-            Self::Loaded { plugin, .. } => plugin
+            Self::Loaded { plugin, .. }
+            | Self::Refused {
+                last_good: Some(plugin),
+                ..
+            } => plugin
                 .manifest()
                 .tables
                 .iter()

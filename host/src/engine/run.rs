@@ -18,6 +18,7 @@ use super::{
     access::CallState,
     effects::{Checker, Effects},
     items::{Body, Item, write_batch},
+    parts::Part,
     setup::OnError,
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Output<'a> {
     pub(super) derived: &'a mut Vec<Change>,
     /// The seq that derived changes get in the log; `None`: that of the item behind them.
     pub(super) log_seq: Option<Seq>,
+    /// Rules whose timers fire as the items' times reach them.
+    pub(super) timers: u64,
     /// Items are being run again after they had been parked: a fault parks nothing, it is collected here
     /// by item (its place among the items handed in is lost, so by seq).
     pub(super) retry: Option<&'a mut Vec<(Seq, String)>>,
@@ -54,13 +57,30 @@ impl Engine {
         output: &mut Output<'_>,
     ) -> Result<(), Fatal> {
         let max = self.limits.batch_changes_max.max(1);
-        let mut stack: Vec<Vec<Item<'_>>> = Vec::new();
+        let mut stack: Vec<Part<'_>> = Vec::new();
         if items.len() > max {
-            stack.extend(items.chunks(max).rev().map(<[_]>::to_vec));
+            let mut watermark = self.batch_watermark;
+            for items in items.chunks(max) {
+                let items = items.to_vec();
+                let part = Part { items, watermark };
+                watermark = part.end();
+                stack.push(part);
+            }
+            stack.reverse();
         } else {
-            stack.push(items);
+            stack.push(Part {
+                items,
+                watermark: self.batch_watermark,
+            });
         }
-        while let Some(mut items) = stack.pop() {
+        while let Some(Part {
+            mut items,
+            watermark,
+        }) = stack.pop()
+        {
+            if output.timers != 0 {
+                self.fit_timers(plugin, &mut items, output.timers, watermark);
+            }
             // A rule may have halted, or a key been parked, since these items were chosen.
             self.drop_refused(plugin, &mut items, output);
             if !items.iter().any(|item| !matches!(item.body, Body::Tick)) {
@@ -70,21 +90,28 @@ impl Engine {
                 Outcome::Taken => {}
                 Outcome::Again => {
                     self.plugins[plugin].instance = None;
-                    stack.push(items);
+                    stack.push(Part { items, watermark });
                 }
                 Outcome::Fault(fault) => {
                     self.plugins[plugin].instance = None;
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = items.len(), "call faulted");
                     if items.len() > 1 {
                         let right = items.split_off(items.len() / 2);
-                        stack.push(right);
-                        stack.push(items);
+                        let left = Part { items, watermark };
+                        stack.push(Part {
+                            items: right,
+                            watermark: left.end(),
+                        });
+                        stack.push(left);
                     } else if items[0].rules.count_ones() > 1 {
                         // Which of the rules it was shows when each gets the item alone.
                         for rule in bits(items[0].rules).collect::<Vec<_>>().into_iter().rev() {
                             let mut alone = items.clone();
                             alone[0].rules = 1 << rule;
-                            stack.push(alone);
+                            stack.push(Part {
+                                items: alone,
+                                watermark,
+                            });
                         }
                     } else {
                         let message = fault.to_string();
@@ -129,7 +156,7 @@ impl Engine {
             let Some(key) = item.key() else { continue };
             for rule in bits(item.rules & parking) {
                 let state = self.state_of(plugin, rule);
-                if self.states[state].parked.contains_key(&key) {
+                if self.states[state].waits(&key, item.seq) {
                     item.rules &= !(1 << rule);
                     let behind = "waits behind a parked change of the same key";
                     self.park(plugin, rule, item, behind, output.write_set);
@@ -336,7 +363,7 @@ impl Engine {
             self.schedule_dirty = true;
             return;
         }
-        state.park(change.key.clone());
+        state.park(change.key.clone(), item.seq);
         state.dirty = true;
         self.last_dead_letter += 1;
         write_set.dead_letters.push(DeadLetter {

@@ -124,6 +124,7 @@ impl Engine {
                     write_set,
                     derived: &mut fresh,
                     log_seq: None,
+                    timers: call.timers,
                     retry: None,
                 };
                 result = self.run_items(call.plugin, items, &mut output);
@@ -148,27 +149,15 @@ impl Engine {
         tick: Option<Tick>,
     ) -> Vec<Item<'a>> {
         let wanted = |change: &&Change| !call.routes(change.table).is_empty();
-        let plugin = &self.plugins[call.plugin];
         let mut late: Vec<&Change> = derived.iter().filter(wanted).collect();
         // Stable: changes of one seq stay in the order of their tables' levels.
         late.sort_by_key(|change| change.seq);
         let mut chooser = Chooser {
             engine: self,
             call,
-            due: Vec::new().into_iter().peekable(),
             watermark: self.batch_watermark,
             items: Vec::with_capacity(source.len() + late.len()),
         };
-        if call.timers != 0 {
-            let latest = source
-                .iter()
-                .map(|change| change.time)
-                .chain(tick.map(|tick| tick.time))
-                .max();
-            if let Some(latest) = latest {
-                chooser.due = self.timers.due(&plugin.name, latest).into_iter().peekable();
-            }
-        }
         let mut late = late.into_iter().peekable();
         for change in source {
             while let Some(earlier) = late.next_if(|late| late.seq < change.seq) {
@@ -180,10 +169,14 @@ impl Engine {
             chooser.change(change);
         }
         if let Some(tick) = tick {
-            chooser.time(tick.seq, tick.time);
+            chooser.tick(tick.seq, tick.time);
         }
         let items = chooser.items;
-        if items.iter().all(|item| matches!(item.body, Body::Tick)) {
+        let reached = items.iter().map(|item| item.time).max();
+        let is_due =
+            |time| call.timers != 0 && self.timers.next_due().is_some_and(|due| due <= time);
+        if items.iter().all(|item| matches!(item.body, Body::Tick)) && !reached.is_some_and(is_due)
+        {
             return Vec::new();
         }
         items
@@ -193,7 +186,6 @@ impl Engine {
 struct Chooser<'e, 'c, 'a> {
     engine: &'e Engine,
     call: &'c Call,
-    due: std::iter::Peekable<std::vec::IntoIter<(i64, String, String)>>,
     watermark: i64,
     items: Vec<Item<'a>>,
 }
@@ -202,9 +194,6 @@ impl<'a> Chooser<'_, '_, 'a> {
     #[inline]
     fn change(&mut self, change: &'a Change) {
         let before = self.items.len();
-        if self.call.timers != 0 {
-            self.timers(change.seq, change.time);
-        }
         for &(table, mut rules) in self.call.routes(change.table) {
             if rules & self.call.backfilling != 0 {
                 for rule in bits(rules & self.call.backfilling) {
@@ -227,50 +216,21 @@ impl<'a> Chooser<'_, '_, 'a> {
                 });
             }
         }
-        if self.call.ticks && self.items.len() == before && change.time > self.watermark {
-            self.items.push(Item {
-                seq: change.seq,
-                time: change.time,
-                rules: 0,
-                body: Body::Tick,
-            });
+        if self.items.len() == before && change.time > self.watermark {
+            self.tick(change.seq, change.time);
         }
         self.watermark = self.watermark.max(change.time);
     }
 
-    fn time(&mut self, seq: Seq, time: i64) {
-        self.timers(seq, time);
-        if self.call.ticks {
+    /// Time has come to `time`.
+    fn tick(&mut self, seq: Seq, time: i64) {
+        if self.call.ticks || self.call.timers != 0 {
             self.items.push(Item {
                 seq,
                 time,
                 rules: 0,
                 body: Body::Tick,
             });
-        }
-    }
-
-    /// The timers that are due once time has come to `time`.
-    fn timers(&mut self, seq: Seq, time: i64) {
-        let reached = self.watermark.max(time);
-        let plugin = &self.engine.plugins[self.call.plugin];
-        let manifest = plugin.plugin.manifest();
-        while let Some((due, name, key)) = self.due.next_if(|(due, ..)| *due <= reached) {
-            let Some(rule) = manifest.rules.iter().position(|rule| rule.name == name) else {
-                continue;
-            };
-            if self.call.timers & 1 << rule != 0 {
-                self.items.push(Item {
-                    seq,
-                    time,
-                    rules: 1 << rule,
-                    body: Body::Timer {
-                        rule: rule as u16,
-                        key,
-                        due,
-                    },
-                });
-            }
         }
     }
 }

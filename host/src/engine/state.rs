@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    change::Key,
+    change::{Key, Seq},
     store::{RuleRecord, RuleStatus, TimerWrite},
 };
 
@@ -11,12 +11,20 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RuleState {
     pub(super) record: RuleRecord,
-    /// Keys with parked changes, and how many each.
-    pub(super) parked: HashMap<Key, u32>,
+    /// Keys with parked changes.
+    pub(super) parked: HashMap<Key, Parked>,
     /// Parked changes in all.
     pub(super) parked_count: u64,
     /// The record differs from what the store holds.
     pub(super) dirty: bool,
+}
+
+/// The parked changes of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parked {
+    count: u32,
+    /// The first of them: what comes before it doesn't wait for it.
+    first: Seq,
 }
 
 impl RuleState {
@@ -47,16 +55,29 @@ impl RuleState {
             .is_some_and(|position| key > &position[..])
     }
 
-    pub(super) fn park(&mut self, key: Key) {
-        *self.parked.entry(key).or_default() += 1;
+    pub(super) fn park(&mut self, key: Key, seq: Seq) {
+        let none = Parked {
+            count: 0,
+            first: seq,
+        };
+        let parked = self.parked.entry(key).or_insert(none);
+        parked.count += 1;
+        parked.first = parked.first.min(seq);
         self.parked_count += 1;
     }
 
+    /// Whether a change stands behind a parked one of its key.
+    pub(super) fn waits(&self, key: &[u8], seq: Seq) -> bool {
+        self.parked
+            .get(key)
+            .is_some_and(|parked| seq > parked.first)
+    }
+
     pub(super) fn unpark(&mut self, key: &[u8]) {
-        if let Some(count) = self.parked.get_mut(key) {
-            *count -= 1;
+        if let Some(parked) = self.parked.get_mut(key) {
+            parked.count -= 1;
             self.parked_count -= 1;
-            if *count == 0 {
+            if parked.count == 0 {
                 self.parked.remove(key);
             }
         }
@@ -90,6 +111,12 @@ impl Timers {
                 .insert((due, name.0.clone(), name.1.clone(), name.2.clone()), ());
             self.due.insert(name, due);
         }
+    }
+
+    /// Whether a timer is set, and for this moment.
+    pub(super) fn is_set(&self, plugin: &str, rule: &str, key: &str, due: i64) -> bool {
+        let name = (plugin.to_owned(), rule.to_owned(), key.to_owned());
+        self.due.get(&name) == Some(&due)
     }
 
     /// A plugin's timers that are due at `time` or before, in the order (due, rule, key).

@@ -97,6 +97,20 @@ impl PluginDir {
         Ok(events)
     }
 
+    /// Compiles and checks bytes that were a plugin's file once, with the configuration that the plugin has
+    /// now.
+    ///
+    /// # Errors
+    /// Why they are refused.
+    pub fn load_kept(
+        &self,
+        name: &str,
+        code: Vec<u8>,
+    ) -> Result<Arc<dyn rule::Plugin>, rule::LoadError> {
+        let config = self.configs.get(name).unwrap_or(&serde_json::Value::Null);
+        self.runtime.load(name, code.into(), config)
+    }
+
     /// Goes on reporting what changes, from a thread of its own, until the answer is dropped.
     ///
     /// # Errors
@@ -211,7 +225,11 @@ impl PluginDir {
                     plugin,
                     reply: None,
                 },
-                Err(reason) => PluginEvent::Refused { name, reason },
+                Err(reason) => PluginEvent::Refused {
+                    name,
+                    reason,
+                    last_good: None,
+                },
             });
         }
     }

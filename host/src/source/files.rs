@@ -17,10 +17,7 @@ use std::{
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded, select};
-use notify::{
-    EventKind, Watcher,
-    event::{AccessKind, AccessMode},
-};
+use notify::Watcher;
 
 use crate::{change::Position, config::Format, decode::Header};
 
@@ -150,8 +147,7 @@ impl Files {
     fn watch(&self) -> anyhow::Result<(notify::RecommendedWatcher, Receiver<()>)> {
         let (wake, events) = bounded(1);
         let mut watcher = notify::recommended_watcher(move |event| {
-            // Reading a file, as this source does, is an event too: it must not call for another look.
-            if !matches!(event, Ok(notify::Event { kind, .. }) if is_reading(kind)) {
+            if is_news(&event) {
                 // Full: a look is due already.
                 let _ = wake.try_send(());
             }
@@ -336,9 +332,17 @@ impl Files {
     }
 }
 
-/// Whether an event says only that somebody has read a file.
-fn is_reading(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+/// Whether something may have changed. That a file was opened or read is no news: the reader does it itself, and
+/// would wake itself for ever. An error may hide anything.
+fn is_news(event: &notify::Result<notify::Event>) -> bool {
+    use notify::event::{AccessKind, AccessMode, EventKind};
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+            _ => true,
+        },
+        Err(_) => true,
+    }
 }
 
 /// Whether a file of this name is read.

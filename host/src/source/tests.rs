@@ -38,6 +38,8 @@ struct Notes {
     /// After each batch: how many changes and bad inputs there were, and the positions.
     history: Vec<(usize, usize, BTreeMap<String, Vec<u8>>)>,
     status: SourceStatus,
+    /// How often something was shown.
+    shown: usize,
 }
 
 /// An engine that takes notes.
@@ -79,7 +81,10 @@ impl Intake for Engine {
     }
 
     fn show(&self, _source: &str, change: &dyn Fn(&mut SourceStatus)) {
-        change(&mut self.notes.0.lock().unwrap().status);
+        let mut notes = self.notes.0.lock().unwrap();
+        change(&mut notes.status);
+        notes.shown += 1;
+        drop(notes);
         self.notes.1.notify_all();
     }
 }
@@ -390,6 +395,29 @@ fn memory_is_bounded_by_the_limit() {
     assert_eq!((changes, bad), (1, 1));
     let (most, ..) = read(None, &lines(0..100_000), 0, String::new());
     assert!(most < 4 << 20, "{most}");
+}
+
+/// Looking at a file must not count as something that has happened to it, or one look wakes the next for ever.
+#[test]
+fn a_source_at_rest_makes_no_pass() {
+    let rig = Rig::new();
+    rig.write("a.jsonl", lines([1, 2]));
+    let following = rig.follow();
+    rig.wait_for(&[1, 2]);
+    following.idle();
+    let before = rig.notes(|notes| notes.shown);
+    // Each pass shows its end. Some may be due to what was written; the next is due in seconds.
+    let (notes, changed) = &*rig.engine.notes;
+    let (notes, wait) = changed
+        .wait_timeout_while(notes.lock().unwrap(), Duration::from_secs(1), |notes| {
+            notes.shown < before + 20
+        })
+        .unwrap();
+    drop(notes);
+    assert!(wait.timed_out(), "it goes on looking");
+    rig.append("a.jsonl", line(3));
+    rig.wait_for(&[1, 2, 3]);
+    following.stop();
 }
 
 #[test]

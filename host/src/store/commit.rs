@@ -65,6 +65,8 @@ impl Store {
             if let Some(last) = group.last() {
                 put_number(&mut meta_table, meta::LAST_SEQ, last.last_seq.0)?;
                 put_number(&mut meta_table, meta::WATERMARK, last.watermark as u64)?;
+                let clock = last.watermark_clock as u64;
+                put_number(&mut meta_table, meta::WATERMARK_CLOCK, clock)?;
             }
         }
         transaction.commit()?;

@@ -37,6 +37,7 @@ pub struct Reader {
     transaction: ReadTransaction,
     last_seq: Seq,
     watermark: i64,
+    watermark_clock: i64,
     catalog: OnceLock<Arc<Catalog>>,
     /// By table number.
     tables: Vec<OnceLock<OpenTable>>,
@@ -61,6 +62,7 @@ impl Store {
         Ok(Reader {
             last_seq: Seq(get_number(&meta_table, meta::LAST_SEQ)?),
             watermark: get_number(&meta_table, meta::WATERMARK)? as i64,
+            watermark_clock: get_number(&meta_table, meta::WATERMARK_CLOCK)? as i64,
             catalog: OnceLock::new(),
             tables: (0..tables).map(|_| OnceLock::new()).collect(),
             transaction,
@@ -98,6 +100,11 @@ impl Reader {
     /// The latest commit time seen, in microseconds.
     pub fn watermark(&self) -> i64 {
         self.watermark
+    }
+
+    /// The host's clock when the watermark was moved there, in microseconds.
+    pub fn watermark_clock(&self) -> i64 {
+        self.watermark_clock
     }
 
     /// The tables.

@@ -44,6 +44,7 @@ pub(super) mod meta {
     pub(in super::super) const FORMAT: &[u8] = b"format";
     pub(in super::super) const LAST_SEQ: &[u8] = b"last_seq";
     pub(in super::super) const WATERMARK: &[u8] = b"watermark";
+    pub(in super::super) const WATERMARK_CLOCK: &[u8] = b"watermark_clock";
     pub(in super::super) const CATALOG: &[u8] = b"catalog";
     /// How many tables the catalog has.
     pub(in super::super) const TABLES: &[u8] = b"tables";

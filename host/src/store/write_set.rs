@@ -19,6 +19,8 @@ pub struct WriteSet {
     pub last_seq: Seq,
     /// The latest commit time seen so far, in microseconds: how far timers have come.
     pub watermark: i64,
+    /// The host's clock when a change or a timer moved it there, in microseconds.
+    pub watermark_clock: i64,
     /// Rows written by rules, each key at most once a table.
     pub tables: Vec<TableWrites>,
     /// The changes for the log: those of sources in seq order, then those of derived tables in the

@@ -148,6 +148,10 @@ fn envelopes_that_make_no_sense() {
         "refused: table orders: the change has no \"after\"",
     );
     check(
+        r#"{"table":"events","op":"truncate"}"#,
+        "refused: table events: a truncate can't be taken: the table keeps no rows",
+    );
+    check(
         r#"{"table":"orders","op":"delete"}"#,
         "refused: table orders: the change has no \"before\"",
     );

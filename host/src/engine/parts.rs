@@ -1,0 +1,89 @@
+//! The parts in which a call's items are handed over, and the timers that fire between them.
+//!
+//! Items are cut into parts because there are too many for one call, or because a call faulted. What a part sets, moves
+//! or clears shows only in its effects, so timers are put between the items part by part: just those fire that
+//! would if every change were a batch.
+
+use std::collections::HashSet;
+
+use super::{
+    Engine,
+    items::{Body, Item},
+};
+
+/// Items of one call, and the latest time before them.
+pub(super) struct Part<'a> {
+    pub(super) items: Vec<Item<'a>>,
+    pub(super) watermark: i64,
+}
+
+impl Part<'_> {
+    /// The latest time up to their end.
+    pub(super) fn end(&self) -> i64 {
+        let times = self.items.iter().map(|item| item.time);
+        times.fold(self.watermark, i64::max)
+    }
+}
+
+impl Engine {
+    /// Puts in the timers that the items' times reach, and takes out those that a part before has moved or
+    /// cleared: what is due shows only when everything earlier has been handled.
+    pub(super) fn fit_timers(
+        &self,
+        plugin: usize,
+        items: &mut Vec<Item<'_>>,
+        rules: u64,
+        mut watermark: i64,
+    ) {
+        let Some(latest) = items.iter().map(|item| item.time).max() else {
+            return;
+        };
+        let linked = &self.plugins[plugin];
+        let manifest = &linked.plugin.manifest().rules;
+        items.retain(|item| match &item.body {
+            Body::Timer { rule, key, due } => {
+                let name = &manifest[usize::from(*rule)].name;
+                self.timers.is_set(&linked.name, name, key, *due)
+            }
+            _ => true,
+        });
+        let mut known = HashSet::new();
+        for item in &*items {
+            if let Body::Timer { rule, key, .. } = &item.body {
+                known.insert((*rule, key.clone()));
+            }
+        }
+        let mut due = Vec::new();
+        for (at, name, key) in self.timers.due(&linked.name, latest.max(watermark)) {
+            let Some(rule) = manifest.iter().position(|rule| rule.name == name) else {
+                continue;
+            };
+            let runs = self.states[self.state_of(plugin, rule)].takes_live();
+            if rules & 1 << rule != 0 && runs && !known.contains(&(rule as u16, key.clone())) {
+                due.push((at, rule, key));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let mut due = due.into_iter().peekable();
+        for item in std::mem::take(items) {
+            watermark = watermark.max(item.time);
+            if !matches!(item.body, Body::Timer { .. }) {
+                while let Some((at, rule, key)) = due.next_if(|(at, ..)| *at <= watermark) {
+                    items.push(Item {
+                        seq: item.seq,
+                        time: item.time,
+                        rules: 1 << rule,
+                        body: Body::Timer {
+                            rule: rule as u16,
+                            key,
+                            due: at,
+                        },
+                    });
+                }
+            }
+            items.push(item);
+        }
+    }
+}

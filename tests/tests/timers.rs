@@ -1,0 +1,143 @@
+//! Timers go by the changes' own time. A cart that is emptied within its half hour is never abandoned, however old
+//! the changes are, whatever the batches, and whether or not the host sleeps in between; one that nobody touches is,
+//! once time has gone on for half an hour since the last change.
+//!
+//! A timer once fired although an earlier change of the same batch had cleared it, where the timers made the batch
+//! too long for one call; and one fired by the clock while year-old changes were read in.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+use std::sync::Arc;
+
+use rulemill::{change::RawOp, store::Store};
+use rulemill_tests::{
+    native::Make,
+    rig::{Options, Rig, TestChange},
+};
+use rulemill_wire::ValueRef;
+
+mod carts {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "carts")]
+    pub struct Cart {
+        #[key]
+        pub id: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "abandoned_carts")]
+    pub struct AbandonedCart {
+        #[key]
+        id: i64,
+        times: i64,
+    }
+
+    #[rule]
+    pub fn carts(change: Change<Cart>, timers: &mut Timers, now: Now) -> Outcome {
+        let id = change.key().to_string();
+        if change.after.is_some() {
+            timers.set("abandon", id, now.plus_minutes(30)?)?;
+        } else {
+            timers.clear("abandon", id)?;
+        }
+        Ok(())
+    }
+
+    #[rule]
+    pub fn abandon(timer: Timer, abandoned: &mut Table<AbandonedCart>) -> Outcome {
+        let id: i64 = timer.key.parse()?;
+        abandoned.entry(id)?.times += 1;
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(carts, abandon);
+}
+
+const MINUTE: i64 = 60_000_000;
+const START: i64 = 1_000_000 * MINUTE;
+/// The host's clock, many years later.
+const CLOCK: i64 = 30_000_000 * MINUTE;
+
+const PLUGINS: [(&str, Make, &str); 1] = [("carts", carts::plugin, "1")];
+
+fn change<'a>(op: RawOp, id: i64, time: i64) -> TestChange<'a> {
+    TestChange {
+        table: "carts",
+        op,
+        row: vec![("id", ValueRef::I64(id))],
+        time: Some(time),
+    }
+}
+
+fn options(batch: usize) -> Options {
+    let mut options = Options {
+        ticks: true,
+        ..Options::default()
+    };
+    options.limits.batch_changes_max = batch;
+    options
+}
+
+fn store() -> Arc<Store> {
+    Arc::new(Store::in_memory().unwrap())
+}
+
+/// A cart a second, each emptied after ten minutes but for every hundredth.
+fn shopping() -> Vec<TestChange<'static>> {
+    let mut changes = Vec::new();
+    for id in 0..3_000 {
+        let time = START + id * MINUTE / 60;
+        changes.push(change(RawOp::Insert, id, time));
+        if id % 100 != 0 {
+            changes.push(change(RawOp::Delete, id, time + 10 * MINUTE));
+        }
+    }
+    changes.sort_by_key(|change| change.time);
+    changes
+}
+
+/// The carts whose half hour ends before the last change, which comes after 3,599 seconds.
+fn abandoned() -> Vec<String> {
+    let ids = (0..1_800).step_by(100);
+    ids.map(|id| format!("id={id} times=1")).collect()
+}
+
+#[test]
+fn batches_and_the_clock_do_not_show() {
+    for batch in [1, 7, 1_000, 4_096] {
+        let rig = Rig::start_at(store(), &options(batch), &PLUGINS, CLOCK).unwrap();
+        let changes = shopping();
+        for part in changes.chunks(batch.max(100)) {
+            rig.apply(part).unwrap();
+        }
+        assert_eq!(
+            rig.rows("abandoned_carts").unwrap(),
+            abandoned(),
+            "batches of {batch}"
+        );
+        rig.stop().unwrap();
+    }
+}
+
+#[test]
+fn one_transaction_over_several_calls_fires_what_no_change_before_has_cleared() {
+    let rig = Rig::start_at(store(), &options(64), &PLUGINS, CLOCK).unwrap();
+    rig.apply(&shopping()).unwrap();
+    assert_eq!(rig.rows("abandoned_carts").unwrap(), abandoned());
+}
+
+#[test]
+fn time_goes_on_from_the_last_change_also_while_the_host_sleeps() {
+    let rig = Rig::start_at(store(), &options(4_096), &PLUGINS, CLOCK).unwrap();
+    rig.apply(&[change(RawOp::Insert, 1, START)]).unwrap();
+    rig.apply(&[change(RawOp::Insert, 2, START + 20 * MINUTE)])
+        .unwrap();
+    let store = rig.stop().unwrap();
+    // Eleven minutes after the last change the first cart's half hour is over, the second's isn't.
+    let rig = Rig::start_at(store, &options(4_096), &PLUGINS, CLOCK + 11 * MINUTE).unwrap();
+    rig.wait_for(|_| rig.rows("abandoned_carts").unwrap() == ["id=1 times=1"]);
+    rig.apply(&[change(RawOp::Delete, 2, START + 40 * MINUTE)])
+        .unwrap();
+    assert_eq!(rig.rows("abandoned_carts").unwrap(), ["id=1 times=1"]);
+}
