@@ -108,7 +108,7 @@ fn a_batch_run_without_its_plugin_fails_and_says_what_it_did() {
     assert!(log.contains("plugins none, rules none"), "{log}");
     assert!(log.contains("refused plugins: junk"), "{log}");
     let last = log.lines().last().unwrap();
-    let why = "refused, so that their rules did not run: junk (is no valid WebAssembly";
+    let why = "refused plugin junk, so that its rules did not run (is no valid WebAssembly";
     assert!(last.contains(why), "{log}");
 }
 
