@@ -68,7 +68,7 @@ fn a_plugin_that_clashes_with_the_store_is_found_before_the_daemon_refuses_it() 
     let unchanged = std::fs::read(site.path("data/store.redb")).unwrap() == stored;
     assert!(unchanged, "check changes nothing");
     let ran = site.run(&["run", "--once"]).unwrap();
-    assert_eq!(ran.code(), 1);
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
     assert!(ran.stderr().contains(&reason), "{reason}: {}", ran.stderr());
 }
 

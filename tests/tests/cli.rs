@@ -67,6 +67,11 @@ fn a_batch_run_is_read_without_a_daemon() {
     let status = site.json(&["status", "--json"]).unwrap();
     assert_eq!(status["running"], false);
     assert_eq!(status["durable_seq"], 2);
+    let text = site.ok(&["status"]).unwrap();
+    assert!(
+        text.contains("needs attention: bad lines from inbox: 1\n"),
+        "{text}"
+    );
     let bad = site
         .json(&["dead-letters", "--source", "inbox", "--json"])
         .unwrap();
@@ -93,7 +98,7 @@ fn a_batch_run_without_its_plugin_fails_and_says_what_it_did() {
         .unwrap();
     let ran = site.run(&["run", "--once"]).unwrap();
     assert_eq!(ran.code(), 0, "{}", ran.stderr());
-    let summary = "1 changes taken; lines that could not be taken: inbox 1; changes parked: none; halted: none";
+    let summary = "changes taken: 1; lines that could not be taken: inbox 1; changes parked: none; halted: none";
     assert!(ran.stderr().contains(summary), "{}", ran.stderr());
 
     site.write("plugins/junk.wasm", "no wasm at all").unwrap();
@@ -103,7 +108,7 @@ fn a_batch_run_without_its_plugin_fails_and_says_what_it_did() {
     assert!(log.contains("plugins none, rules none"), "{log}");
     assert!(log.contains("refused plugins: junk"), "{log}");
     let last = log.lines().last().unwrap();
-    let why = "refused, so that their rules did not run: junk (is no valid WebAssembly";
+    let why = "refused plugin junk, so that its rules did not run (is no valid WebAssembly";
     assert!(last.contains(why), "{log}");
 }
 

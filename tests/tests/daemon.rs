@@ -212,6 +212,19 @@ fn a_second_host_is_kept_out_and_told_why() {
 }
 
 #[test]
+fn a_plugin_is_compiled_once_and_the_log_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir, CONFIGURATION);
+    site.write("plugins/sums.wasm", guests::assemble(guests::V1))
+        .unwrap();
+    let log = || site.run(&["run", "--once"]).unwrap().stderr();
+    let first = log();
+    assert!(first.contains("compiled plugin sums in "), "{first}");
+    let second = log();
+    assert!(!second.contains("compiled plugin"), "{second}");
+}
+
+#[test]
 fn a_batch_run_that_is_repeated_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir, CONFIGURATION);

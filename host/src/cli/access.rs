@@ -14,8 +14,9 @@ use super::{
     client::{Client, segment},
 };
 use crate::{
-    config::Config,
+    config::{Config, Source},
     daemon::announce::{self, Announcement},
+    engine::SourceStatus,
     http::{
         Problem,
         answers::{BadInputs, DeadLetters, Rows, Rules, StatusAnswer, Tables},
@@ -45,6 +46,8 @@ pub(super) enum Access {
         store: Box<Store>,
         /// The limits as configured.
         limits: Arc<Limits>,
+        /// The configured sources.
+        sources: Vec<Source>,
     },
 }
 
@@ -55,7 +58,11 @@ impl Access {
         let limits = Arc::new(config.limits.clone());
         match holder(&config, &limits)? {
             Holder::Daemon(client) => Ok(Self::Daemon { client, limits }),
-            Holder::Nobody(Some(store)) => Ok(Self::Store { store, limits }),
+            Holder::Nobody(Some(store)) => Ok(Self::Store {
+                store,
+                limits,
+                sources: config.sources,
+            }),
             Holder::Nobody(None) => Err(Failure::Failed(anyhow::anyhow!(
                 "there is no store in {} yet: `rulemill run` makes it",
                 config.data_dir.display()
@@ -113,7 +120,7 @@ impl Access {
                     &parameters,
                 )
             }
-            Self::Store { store, limits } => Ok(read::rows(&reader(store)?, limits, query)?),
+            Self::Store { store, limits, .. } => Ok(read::rows(&reader(store)?, limits, query)?),
         }
     }
 
@@ -127,7 +134,7 @@ impl Access {
     pub(super) fn dead_letters(&self, query: &LettersQuery) -> Result<DeadLetters, Failure> {
         match self {
             Self::Daemon { client, .. } => client.get("/v1/dead-letters", &parameters(query)),
-            Self::Store { store, limits } => {
+            Self::Store { store, limits, .. } => {
                 Ok(read::dead_letters(&reader(store)?, limits, query)?)
             }
         }
@@ -143,7 +150,7 @@ impl Access {
                 &format!("/v1/sources/{}/dead-letters", segment(source)),
                 &parameters(query),
             ),
-            Self::Store { store, limits } => {
+            Self::Store { store, limits, .. } => {
                 Ok(read::bad_input(&reader(store)?, limits, source, query)?)
             }
         }
@@ -152,8 +159,22 @@ impl Access {
     pub(super) fn status(&self) -> Result<StatusAnswer, Failure> {
         match self {
             Self::Daemon { client, .. } => client.get("/v1/status", &[]),
-            Self::Store { store, .. } => {
-                let status = read::stored_status(&reader(store)?)?;
+            Self::Store { store, sources, .. } => {
+                let reader = reader(store)?;
+                let mut status = read::stored_status(&reader)?;
+                for source in sources {
+                    let kept = reader
+                        .bad_input(&source.name)
+                        .context("can't read the input that was put aside")?
+                        .count();
+                    let line = SourceStatus {
+                        kind: source.kind.name().to_owned(),
+                        state: "not running".to_owned(),
+                        bad: kept as u64,
+                        ..SourceStatus::default()
+                    };
+                    status.sources.insert(source.name.clone(), line);
+                }
                 Ok(read::status(store, status, false)?)
             }
         }

@@ -51,10 +51,12 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
     }
     lines.extend(attention(status).map(|what| format!("needs attention: {what}")));
     for (name, source) in &status.sources {
-        let mut line = format!(
-            "source {name} ({}): {}, {} changes, {} bad",
-            source.kind, source.state, source.changes, source.bad
-        );
+        let mut line = format!("source {name} ({}): {}, ", source.kind, source.state);
+        if answer.running {
+            line.push_str(&format!("{} changes, {} bad", source.changes, source.bad));
+        } else {
+            line.push_str(&format!("{} bad kept", source.bad));
+        }
         if let Some(error) = &source.last_error {
             line.push_str(": ");
             line.push_str(&output::short(error, 120));
@@ -76,13 +78,13 @@ fn attention(status: &Status) -> Option<String> {
         }
     }
     let parked = status.rules.iter().filter(|(_, rule)| rule.parked > 0);
-    found.extend(parked.map(|(name, rule)| format!("{} parked for {name}", rule.parked)));
+    found.extend(parked.map(|(name, rule)| format!("changes parked for {name}: {}", rule.parked)));
     for (name, source) in &status.sources {
         if source.state.starts_with("halted") {
             found.push(format!("source {name} halted"));
         }
         if source.bad > 0 {
-            found.push(format!("{} bad lines from {name}", source.bad));
+            found.push(format!("bad lines from {name}: {}", source.bad));
         }
     }
     (!found.is_empty()).then(|| found.join("; "))
@@ -123,7 +125,7 @@ mod tests {
         status.sources.insert("inbox".into(), source);
         assert_eq!(
             attention(&status).unwrap(),
-            "plugin b refused; rule a.one halted; rule a.two paused; 2 parked for a.one; source inbox halted; 3 bad lines from inbox"
+            "plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; source inbox halted; bad lines from inbox: 3"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! How a batch run went: what its log says at the end, and what fails it.
 //!
 //! Input that was put aside (bad lines, parked changes) is told and fails nothing, since the configuration asked for
-//! that. A source that halted or a plugin that never ran leaves work undone: the run fails.
+//! that. A source that halted or a plugin that was refused leaves work undone: the run fails.
 
 use std::fmt::Write;
 
@@ -49,11 +49,15 @@ impl Outcome {
         for (name, plugin) in &status.plugins {
             if let Some(reason) = &plugin.refused {
                 refused.push(name.clone());
-                refused_plugins.push(format!("{name} ({reason})"));
+                let instead = match plugin.hash {
+                    Some(_) => "its last good version ran",
+                    None => "its rules did not run",
+                };
+                refused_plugins.push(format!("{name}, so that {instead} ({reason})"));
             }
         }
         let mut summary = format!(
-            "{} changes taken; lines that could not be taken: {}; changes parked: {}; halted: {}",
+            "changes taken: {}; lines that could not be taken: {}; changes parked: {}; halted: {}",
             status.changes,
             list(&bad),
             list(&parked),
@@ -79,9 +83,7 @@ impl Outcome {
         }
         if !self.refused_plugins.is_empty() {
             let plugins = self.refused_plugins.join(", ");
-            reasons.push(format!(
-                "refused, so that their rules did not run: {plugins}"
-            ));
+            reasons.push(format!("refused plugin {plugins}"));
         }
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
@@ -126,7 +128,7 @@ mod tests {
         let outcome = Outcome::of(&status());
         assert_eq!(
             outcome.summary,
-            "7 changes taken; lines that could not be taken: inbox 2; changes parked: fleet.trips 3; halted: none"
+            "changes taken: 7; lines that could not be taken: inbox 2; changes parked: fleet.trips 3; halted: none"
         );
         assert_eq!(outcome.failure(), None);
     }
@@ -153,7 +155,15 @@ mod tests {
         );
         assert_eq!(
             outcome.failure().unwrap(),
-            "halted on bad input: inbox (line 2: no); refused, so that their rules did not run: fleet (no plugin at all)"
+            "halted on bad input: inbox (line 2: no); refused plugin fleet, so that its rules did not run (no plugin at all)"
+        );
+        if let Some(plugin) = status.plugins.get_mut("fleet") {
+            plugin.hash = Some("00".into());
+        }
+        let failure = Outcome::of(&status).failure().unwrap();
+        assert!(
+            failure.ends_with("fleet, so that its last good version ran (no plugin at all)"),
+            "{failure}"
         );
     }
 }

@@ -11,7 +11,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -103,8 +103,14 @@ impl Runtime {
         let version = interface::version_of(&probe)?;
         probe.check_exports()?;
         let binary = probe.component(&code)?;
+        let misses = |counts: CacheCounts| counts.misses;
+        let (before, began) = (self.cache_counts().map(misses), Instant::now());
         let component = telling(name, || Component::from_binary(&self.engine, &binary))
             .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        if self.cache_counts().map(misses) > before {
+            let milliseconds = began.elapsed().as_millis();
+            tracing::info!("compiled plugin {name} in {milliseconds} ms and kept the code");
+        }
         let adapter = interface::link(&component, version).map_err(|error| {
             LoadError::NotAPlugin(format!(
                 "it doesn't fit plugin interface {version}: {error:#}"
