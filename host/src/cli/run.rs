@@ -8,7 +8,7 @@ use crate::{config::LogFormat, daemon};
     long_about = "Run the daemon: take changes from the configured sources and over HTTP, run the plugins in the \
                   plugin directory over them, and keep the derived tables right. SIGTERM and SIGINT end it after the batch at \
                   hand is committed; a second one ends it at once, which loses nothing that was acknowledged.",
-    after_help = "With --once the exit code is 1 if a source halted or a plugin was refused; input that was parked is counted \
+    after_help = "With --once the exit code is 1 if a source or a rule halted or a plugin was refused; input that was parked is counted \
                   in the log's last lines and fails nothing.\n\nExamples:\n  \
     rulemill run -c shop.toml\n  \
     rulemill run -c shop.toml --once         batch mode: what the sources hold now, then end\n  \

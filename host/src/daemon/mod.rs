@@ -26,7 +26,7 @@ use signals::Signals;
 /// Runs a host until a signal ends it, it fails, or, with `once`, its sources have been read.
 ///
 /// # Errors
-/// If the host can't start, or ends for another reason than a signal; with `once` also if a source halted or a
+/// If the host can't start, or ends for another reason than a signal; with `once` also if a source or rule halted or a
 /// plugin was refused.
 pub fn run(config: Config, once: bool) -> anyhow::Result<()> {
     logging::start(&config.log)?;

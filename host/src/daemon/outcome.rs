@@ -1,7 +1,7 @@
 //! How a batch run went: what its log says at the end, and what fails it.
 //!
 //! Input that was put aside (bad lines, parked changes) is told and fails nothing, since the configuration asked for
-//! that. A source that halted or a plugin that was refused leaves work undone: the run fails.
+//! that. A source or a rule that halted or a plugin that was refused leaves work undone: the run fails.
 
 use std::fmt::Write;
 
@@ -14,6 +14,8 @@ pub(super) struct Outcome {
     pub(super) summary: String,
     /// Sources that stopped before input they could not take, with why.
     pub(super) halted_sources: Vec<String>,
+    /// Rules that halted, with why.
+    pub(super) halted_rules: Vec<String>,
     /// Plugins that were refused, with why.
     pub(super) refused_plugins: Vec<String>,
 }
@@ -35,13 +37,15 @@ impl Outcome {
                 });
             }
         }
+        let mut halted_rules = Vec::new();
         let mut parked = Vec::new();
         for (name, rule) in &status.rules {
             if rule.parked > 0 {
                 parked.push(format!("{name} {}", rule.parked));
             }
-            if rule.status.starts_with("halted") {
+            if let Some(reason) = rule.status.strip_prefix("halted") {
                 halted.push(format!("rule {name}"));
+                halted_rules.push(format!("{name} ({})", reason.trim_start_matches(": ")));
             }
         }
         let mut refused = Vec::new();
@@ -70,6 +74,7 @@ impl Outcome {
         Self {
             summary,
             halted_sources,
+            halted_rules,
             refused_plugins,
         }
     }
@@ -80,6 +85,9 @@ impl Outcome {
         if !self.halted_sources.is_empty() {
             let sources = self.halted_sources.join(", ");
             reasons.push(format!("halted on bad input: {sources}"));
+        }
+        if !self.halted_rules.is_empty() {
+            reasons.push(format!("halted rule {}", self.halted_rules.join(", ")));
         }
         if !self.refused_plugins.is_empty() {
             let plugins = self.refused_plugins.join(", ");
@@ -145,17 +153,22 @@ mod tests {
             ..PluginStatus::default()
         };
         status.plugins.insert("fleet".into(), plugin);
+        let rule = RuleStatusLine {
+            status: "halted: faulted on change 4: no".into(),
+            ..RuleStatusLine::default()
+        };
+        status.rules.insert("fleet.rides".into(), rule);
         let outcome = Outcome::of(&status);
         assert!(
             outcome
                 .summary
-                .ends_with("halted: source inbox; refused plugins: fleet"),
+                .ends_with("halted: source inbox, rule fleet.rides; refused plugins: fleet"),
             "{}",
             outcome.summary
         );
         assert_eq!(
             outcome.failure().unwrap(),
-            "halted on bad input: inbox (line 2: no); refused plugin fleet, so that its rules did not run (no plugin at all)"
+            "halted on bad input: inbox (line 2: no); halted rule fleet.rides (faulted on change 4: no); refused plugin fleet, so that its rules did not run (no plugin at all)"
         );
         if let Some(plugin) = status.plugins.get_mut("fleet") {
             plugin.hash = Some("00".into());
