@@ -11,8 +11,8 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use rulemill::{
     catalog::{Catalog, Column, Origin, SharedCatalog, Table, TableId},
     change::{Receipt, Refused, Seq, SourceBatch},
-    config::{Format, OnBadInput},
-    decode::{Decoder, Header, Split, Splitter},
+    config::OnBadInput,
+    decode::{Decoder, Format, Header, Split, Splitter},
     engine::SourceStatus,
     limits::Limits,
     source::{Files, Intake, Setting, Stopper},

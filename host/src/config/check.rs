@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    Config, Error, Format, Http, Log, Plugin, Source, SourceKind, Table,
+    Config, Error, Http, Log, Plugin, Source, SourceKind, Table,
     load::{Document, suggest},
     raw,
 };
-use crate::limits::Limits;
+use crate::{decode::Format, limits::Limits};
 
 /// Where HTTP is served if nothing is said.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::Error;
 use crate::{
+    decode::Format,
     engine::{PluginOptions, TableOptions},
     limits::Limits,
 };
@@ -99,18 +100,6 @@ impl SourceKind {
             Self::Stdin { .. } => "stdin",
         }
     }
-}
-
-/// The form of a source's lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// `{"table":..,"op":..,"before":..,"after":..,"ts":..}`.
-    Rulemill,
-    /// Debezium's envelope, bare or under `payload`.
-    Debezium,
-    /// A header row, then a row a line.
-    Csv,
 }
 
 /// What happens at input that can't be taken.

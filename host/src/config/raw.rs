@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use rulemill_wire::ColumnType;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Backfill, ColumnSpec, Format, LogFormat, OnBadInput, OnError};
+use super::{Backfill, ColumnSpec, LogFormat, OnBadInput, OnError};
+use crate::decode::Format;
 use crate::limits::Limits;
 
 #[derive(Deserialize)]

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{Backfill, ColumnSpec, Format, OnBadInput, OnError, SourceKind, check::LISTEN};
+use crate::{
+    config::{Backfill, ColumnSpec, OnBadInput, OnError, SourceKind, check::LISTEN},
+    decode::Format,
+};
 use rulemill_wire::ColumnType;
 
 fn parse(text: &str) -> Result<Config, String> {

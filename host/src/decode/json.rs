@@ -12,10 +12,10 @@ use std::{ops::Range, sync::Arc};
 
 use rulemill_wire::Timestamp;
 
-use crate::{change::RawOp, config::Format};
+use crate::change::RawOp;
 
 use super::{
-    Decoder, Dialect, Pending, Reason,
+    Decoder, Dialect, Format, Pending, Reason,
     connect::Schema,
     row::{Fault, Held, RowReader},
     scan::{Kind, Malformed, Quoted, Scanner, Value},

@@ -22,11 +22,11 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use memchr::memmem::Finder;
 use rulemill_wire::{ColumnType, ValueRef, key};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::{Catalog, SharedCatalog, TableId},
     change::{RawChange, RawOp},
-    config::Format,
     limits::Limits,
     row::{ColumnId, RowBuilder},
 };
@@ -34,6 +34,18 @@ use crate::{
 use row::{Held, Known};
 
 pub use csv::{Header, Split, Splitter};
+
+/// The form of a source's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `{"table":..,"op":..,"before":..,"after":..,"ts":..}`.
+    Rulemill,
+    /// Debezium's envelope, bare or under `payload`.
+    Debezium,
+    /// A header row, then a row a line.
+    Csv,
+}
 
 /// Why input can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

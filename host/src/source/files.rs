@@ -19,7 +19,10 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded, select};
 use notify::Watcher;
 
-use crate::{change::Position, config::Format, decode::Header};
+use crate::{
+    change::Position,
+    decode::{Format, Header},
+};
 
 use super::{
     Setting,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     change::{BadInput, Done, Position, Receipt, Refused, SourceBatch},
-    config::{Format, OnBadInput},
-    decode::{BYTE_ORDER_MARK, Decoder, Header, Reason, Split, Splitter},
+    config::OnBadInput,
+    decode::{BYTE_ORDER_MARK, Decoder, Format, Header, Reason, Split, Splitter},
 };
 
 use super::Setting;

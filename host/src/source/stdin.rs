@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded, select};
 
-use crate::config::Format;
+use crate::decode::Format;
 
 use super::{
     Setting, Stop,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     catalog::{Catalog, Column, Origin, Table, TableId},
     change::{BadInput, Receipt},
-    config::Format,
+    decode::Format,
     render,
 };
 
