@@ -96,6 +96,7 @@ impl Rig {
             tables: options.tables.clone(),
             plugins: options.plugins.clone(),
             plugins_now,
+            sources: Vec::new(),
             ticks: options.ticks,
             clock: Arc::new(move || time.load(Ordering::SeqCst)),
         })?;

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use rulemill::{change::RawOp, store::Store};
+use rulemill::{change::RawOp, engine::Control, store::Store};
 use rulemill_tests::{
     native::Make,
     rig::{Options, Rig, TestChange},
@@ -125,6 +125,39 @@ fn one_transaction_over_several_calls_fires_what_no_change_before_has_cleared() 
     let rig = Rig::start_at(store(), &options(64), &PLUGINS, CLOCK).unwrap();
     rig.apply(&shopping()).unwrap();
     assert_eq!(rig.rows("abandoned_carts").unwrap(), abandoned());
+}
+
+#[test]
+fn a_timer_of_a_rule_that_does_not_run_waits_for_it() {
+    let rig = Rig::start_at(store(), &options(4_096), &PLUGINS, CLOCK).unwrap();
+    rig.apply(&[change(RawOp::Insert, 1, START)]).unwrap();
+    let rule = || "abandon".to_owned();
+    rig.handle
+        .ask(|reply| Control::Pause {
+            rule: rule(),
+            reply,
+        })
+        .unwrap();
+    let store = rig.stop().unwrap();
+    // It is due at once. Nobody may count on it, least of all whoever waits for the host's end.
+    let rig = Rig::start_at(store, &options(4_096), &PLUGINS, CLOCK + 60 * MINUTE).unwrap();
+    let receipt = rig.apply(&[change(RawOp::Insert, 2, START)]).unwrap();
+    assert_eq!(receipt.seq.0, 2);
+    let store = rig.stop().unwrap();
+    let rig = Rig::start_at(store, &options(4_096), &PLUGINS, CLOCK + 60 * MINUTE).unwrap();
+    assert!(rig.rows("abandoned_carts").unwrap().is_empty());
+    rig.handle
+        .ask(|reply| Control::Resume {
+            rule: rule(),
+            reply,
+        })
+        .unwrap();
+    rig.wait_for(|_| {
+        rig.rows("abandoned_carts")
+            .unwrap()
+            .contains(&"id=1 times=1".to_owned())
+    });
+    rig.stop().unwrap();
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn check(config: &Config) -> anyhow::Result<Report> {
         tables: config.table_options(),
         plugins: config.plugin_options(),
         plugins_now,
+        sources: Vec::new(),
         ticks: false,
         clock: Arc::new(|| 0),
     })?;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     change::SourceBatch,
-    config::Config,
+    config::{Config, SourceKind},
     engine::{self, Control, EngineThread, Handle, PluginEvent, PluginStatus, RuleStatusLine},
     http::{self, Api},
     limits::Limits,
@@ -86,6 +86,12 @@ impl Host {
             tables: config.table_options(),
             plugins: config.plugin_options(),
             plugins_now,
+            sources: config
+                .sources
+                .iter()
+                .filter(|source| matches!(source.kind, SourceKind::Files { .. }))
+                .map(|source| source.name.clone())
+                .collect(),
             ticks: !options.once,
             clock: Arc::new(now_micros),
         })?;

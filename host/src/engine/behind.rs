@@ -145,6 +145,7 @@ impl Engine {
             ));
             state.dirty = true;
             self.schedule_dirty = true;
+            self.finish(WriteSet::default(), 0);
             return Ok(Step::Done);
         }
         let input = input.unwrap_or_default();

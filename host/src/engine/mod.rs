@@ -122,6 +122,13 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
         catalog: catalog.clone(),
         board: Arc::default(),
     };
+    handle.board.update(|status| {
+        for name in &setup.sources {
+            let source = status.sources.entry(name.clone()).or_default();
+            source.kind = FILES.to_owned();
+            source.state = READING.to_owned();
+        }
+    });
     let mut engine = Engine::new(&setup, reader, catalog, &handle)?;
     engine.begin(setup.plugins_now)?;
     engine.settle_start()?;
@@ -139,6 +146,13 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
         })?;
     Ok((handle, EngineThread { thread }))
 }
+
+/// A kind of source that has a present end.
+const FILES: &str = "files";
+/// Its state before it has come there.
+const READING: &str = "reading";
+/// How soon the engine looks again whether time may move on.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 struct Engine {
     limits: Arc<Limits>,
@@ -214,7 +228,11 @@ impl Engine {
             last_dead_letter: reader.last_dead_letter()?,
             watermark: reader.watermark(),
             batch_watermark: reader.watermark(),
-            watermark_clock: reader.watermark_clock(),
+            // 0: no change has come yet.
+            watermark_clock: match reader.watermark_clock() {
+                0 => (setup.clock)(),
+                clock => clock,
+            },
             pending: Vec::new(),
             pending_changes: 0,
             pending_bytes: 0,
@@ -264,10 +282,14 @@ impl Engine {
             let takes_input = !(self.is_full() || must_settle);
             let input = if takes_input { input } else { &no_input };
             let committed = self.committer.committed.clone();
+            // Changes that wait may clear a timer which the clock alone would fire.
+            let may_tick = takes_input && !stopping && !self.sources_are_reading();
             let wait = if stepped || (needs_commit && !self.is_unsettled()) {
                 Duration::ZERO
-            } else {
+            } else if may_tick {
                 self.until_next_timer()
+            } else {
+                LOOK_AGAIN
             };
             select! {
                 recv(committed) -> report => match report {
@@ -282,9 +304,18 @@ impl Engine {
                     Ok(first) => self.take_input(first, input)?,
                     Err(_) => stopping = true,
                 },
-                default(wait) => self.tick()?,
+                default(wait) => if may_tick { self.tick()? },
             }
         }
+    }
+
+    /// Whether a source has yet to come to the present end of what it reads, after the start.
+    fn sources_are_reading(&self) -> bool {
+        let status = self.board.load();
+        status
+            .sources
+            .values()
+            .any(|source| source.kind == FILES && source.state == READING)
     }
 
     fn is_full(&self) -> bool {
@@ -495,10 +526,18 @@ impl Engine {
         self.watermark.saturating_add(passed)
     }
 
+    /// When the next timer is due that would fire: one of a rule that doesn't run stays set until it does.
+    fn next_due(&self) -> Option<i64> {
+        self.timers.next_due(|plugin, rule| {
+            let place = self.state_places.get(&format!("{plugin}.{rule}"));
+            place.is_some_and(|&place| self.states[place].takes_live())
+        })
+    }
+
     /// How long until a timer is due, if time moves on without changes.
     fn until_next_timer(&self) -> Duration {
         const IDLE: Duration = Duration::from_secs(60);
-        match self.timers.next_due() {
+        match self.next_due() {
             Some(due) if self.ticks => {
                 let micros = due.saturating_sub(self.now()).max(0) as u64;
                 Duration::from_micros(micros).min(IDLE)
@@ -510,7 +549,7 @@ impl Engine {
     /// Lets the timers fire that have come due while no change came.
     fn tick(&mut self) -> Result<(), Fatal> {
         let now = self.now();
-        if !self.ticks || self.timers.next_due().is_none_or(|due| due > now) {
+        if !self.ticks || self.next_due().is_none_or(|due| due > now) {
             return Ok(());
         }
         self.last_seq = self.last_seq.next();

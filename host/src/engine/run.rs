@@ -86,7 +86,7 @@ impl Engine {
             if !items.iter().any(|item| !matches!(item.body, Body::Tick)) {
                 continue;
             }
-            match self.call(plugin, &mut items, output)? {
+            match self.call(plugin, &mut items, watermark, output)? {
                 Outcome::Taken => {}
                 Outcome::Again => {
                     self.plugins[plugin].instance = None;
@@ -160,28 +160,41 @@ impl Engine {
                     item.rules &= !(1 << rule);
                     let behind = "waits behind a parked change of the same key";
                     self.park(plugin, rule, item, behind, output.write_set);
+                    if !self.is_running(plugin, rule) {
+                        // No room to park it: the rule has halted before it.
+                        stopped.push((1 << rule, self.states[state].record.cursor));
+                        parking &= !(1 << rule);
+                    }
                 }
             }
         }
         items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
     }
 
+    fn is_running(&self, plugin: usize, rule: usize) -> bool {
+        self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
+    }
+
     fn call(
         &mut self,
         plugin: usize,
         items: &mut [Item<'_>],
+        watermark: i64,
         output: &mut Output<'_>,
     ) -> Result<Outcome, Fatal> {
         let catalog = self.catalog.load();
         let linked = &mut self.plugins[plugin];
         let tables = linked.tables.clone();
-        let batch = write_batch(items, self.batch_watermark, &tables, &catalog);
+        let batch = write_batch(items, watermark, &tables, &catalog);
         if !batch.unfit.is_empty() {
             for (place, error) in batch.unfit {
                 for rule in bits(items[place].rules) {
-                    self.take_fault(plugin, rule, &items[place], &error.to_string(), output);
+                    // What stands behind a halt is dropped with all that does.
+                    if output.retry.is_some() || self.is_running(plugin, rule) {
+                        self.take_fault(plugin, rule, &items[place], &error.to_string(), output);
+                        items[place].rules &= !(1 << rule);
+                    }
                 }
-                items[place].rules = 0;
             }
             if output.retry.is_none() && self.plugins[plugin].options.on_error != OnError::Skip {
                 return Ok(Outcome::Again);

@@ -173,8 +173,7 @@ impl Engine {
         }
         let items = chooser.items;
         let reached = items.iter().map(|item| item.time).max();
-        let is_due =
-            |time| call.timers != 0 && self.timers.next_due().is_some_and(|due| due <= time);
+        let is_due = |time| call.timers != 0 && self.next_due().is_some_and(|due| due <= time);
         if items.iter().all(|item| matches!(item.body, Body::Tick)) && !reached.is_some_and(is_due)
         {
             return Vec::new();

@@ -21,6 +21,9 @@ pub struct Setup {
     pub plugins: HashMap<String, PluginOptions>,
     /// What the plugin directory holds now.
     pub plugins_now: Vec<PluginEvent>,
+    /// Sources that are about to be started and have a present end: until they have come to it, time moves on only
+    /// with changes.
+    pub sources: Vec<String>,
     /// Whether time also moves on by the clock while nothing comes in, so that timers fire (a daemon),
     /// or only with changes (a batch run).
     pub ticks: bool,
@@ -109,6 +112,10 @@ pub(super) fn shared_catalog(
                     mirror: options.mirror,
                 },
             };
+            if options.mirror && !table.mirror {
+                // The rows of before were not kept up: they are no mirror.
+                table.generation += 1;
+            }
             table.mirror = options.mirror;
             for (name, ty, nullable) in &options.columns {
                 match table.columns.iter_mut().find(|column| column.name == *name) {

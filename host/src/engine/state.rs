@@ -70,7 +70,7 @@ impl RuleState {
     pub(super) fn waits(&self, key: &[u8], seq: Seq) -> bool {
         self.parked
             .get(key)
-            .is_some_and(|parked| seq > parked.first)
+            .is_some_and(|parked| seq >= parked.first)
     }
 
     pub(super) fn unpark(&mut self, key: &[u8]) {
@@ -129,8 +129,11 @@ impl Timers {
             .collect()
     }
 
-    /// When the next timer is due.
-    pub(super) fn next_due(&self) -> Option<i64> {
-        self.by_due.keys().next().map(|(due, ..)| *due)
+    /// When the next timer is due of those whose rule `runs`, by plugin and rule.
+    pub(super) fn next_due(&self, runs: impl Fn(&str, &str) -> bool) -> Option<i64> {
+        self.by_due
+            .keys()
+            .find(|(_, plugin, rule, _)| runs(plugin, rule))
+            .map(|(due, ..)| *due)
     }
 }

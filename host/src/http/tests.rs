@@ -56,6 +56,7 @@ fn rig(limits: Limits) -> Rig {
         ],
         plugins: HashMap::new(),
         plugins_now: Vec::new(),
+        sources: Vec::new(),
         ticks: false,
         clock: Arc::new(|| 1_000_000),
     })

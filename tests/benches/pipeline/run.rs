@@ -121,6 +121,7 @@ pub(crate) fn run(dir: &Path, kind: Kind, limits: &str) -> Result<Measured> {
             plugin,
             reply: None,
         }],
+        sources: Vec::new(),
         ticks: false,
         clock: Arc::new(|| 1_800_000_000_000_000),
     })?;
