@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rulemill::{
     change::{Idempotency, RawOp, Refused},
-    engine::{Backfill, Control, OnError, PluginOptions, TableOptions},
+    engine::{Backfill, Control, OnError, PluginOptions, Status, TableOptions},
     store::Store,
 };
 use rulemill_tests::{
@@ -352,6 +352,79 @@ fn a_row_that_does_not_fit_is_parked_at_its_place() {
     // The answer came after the disk.
     let expected = ["user_id=1 orders=1 amount=6", "user_id=2 orders=1 amount=8"];
     assert_eq!(rig.rows("user_totals").unwrap(), expected);
+}
+
+#[test]
+fn of_two_rows_that_do_not_fit_the_first_halts() {
+    let rig = rig(&with_on_error(OnError::Halt));
+    let null = |id| {
+        let mut order = order(RawOp::Insert, id, 1, 0);
+        order.row.retain(|(name, _)| *name != "amount");
+        order
+    };
+    rig.apply(&[
+        order(RawOp::Insert, 1, 1, 10),
+        null(2),
+        order(RawOp::Insert, 3, 1, 5),
+        null(4),
+        order(RawOp::Insert, 5, 1, 1),
+    ])
+    .unwrap();
+    let halted = |status: &Status| {
+        status.rules["shop.user_totals"]
+            .status
+            .starts_with("halted")
+    };
+    rig.wait_for(halted);
+    assert_eq!(rig.handle.board.load().rules["shop.user_totals"].cursor, 1);
+    let store = rig.stop().unwrap();
+    let plugins = [("shop", fixed::plugin as Make, "2")];
+    let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
+    rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
+    let store = rig.stop().unwrap();
+    assert_eq!(
+        rulemill_tests::rig::rows(&store, "user_totals").unwrap(),
+        ["user_id=1 orders=5 amount=16"]
+    );
+}
+
+#[test]
+fn a_rule_with_no_room_to_park_halts_before_the_change() {
+    let mut options = Options::default();
+    options.limits.dead_letters_max = 1;
+    let rig = rig(&options);
+    rig.apply(&[order(RawOp::Insert, 1, 1, 13)]).unwrap();
+    rig.apply(&[
+        order(RawOp::Update, 1, 1, 14),
+        order(RawOp::Insert, 2, 2, 5),
+        order(RawOp::Update, 1, 1, 15),
+        order(RawOp::Insert, 3, 3, 7),
+    ])
+    .unwrap();
+    rig.wait_for(|status| {
+        status.rules["shop.user_totals"]
+            .status
+            .starts_with("halted")
+    });
+    assert_eq!(rig.handle.board.load().rules["shop.user_totals"].cursor, 1);
+    let store = rig.stop().unwrap();
+    let plugins = [("shop", fixed::plugin as Make, "2")];
+    let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
+    rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
+    let retried = rig.handle.ask(|reply| Control::RetryDeadLetters {
+        rule: None,
+        id: None,
+        reply,
+    });
+    assert_eq!(retried.unwrap(), (3, 0));
+    assert_eq!(
+        rig.rows("user_totals").unwrap(),
+        [
+            "user_id=1 orders=1 amount=15",
+            "user_id=2 orders=1 amount=5",
+            "user_id=3 orders=1 amount=7"
+        ]
+    );
 }
 
 fn with_on_error(on_error: OnError) -> Options {
