@@ -389,6 +389,38 @@ fn of_two_rows_that_do_not_fit_the_first_halts() {
 }
 
 #[test]
+fn a_halt_while_rows_are_taken_over_loses_none_of_them() {
+    for amount in [13, 666] {
+        let mut options = with_on_error(OnError::Halt);
+        options.limits.batch_changes_max = 8;
+        let rig = Rig::start(store(), &options, &[("late", late::plugin, "1")]).unwrap();
+        for id in 1..=30 {
+            let amount = if id == 21 { amount } else { 1 };
+            rig.apply(&[order(RawOp::Insert, id, 1, amount)]).unwrap();
+        }
+        rig.load("shop", shop::plugin, "1").unwrap();
+        rig.wait_for(|status| {
+            status.rules["shop.user_totals"]
+                .status
+                .starts_with("halted")
+        });
+        rig.apply(&[
+            order(RawOp::Update, 3, 1, 2),
+            order(RawOp::Update, 29, 1, 2),
+        ])
+        .unwrap();
+        assert_eq!(
+            rig.rows("user_totals").unwrap(),
+            ["user_id=1 orders=20 amount=20"]
+        );
+        rig.load("shop", fixed::plugin, "2").unwrap();
+        rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
+        let expected = format!("user_id=1 orders=30 amount={}", 31 + amount);
+        rig.wait_for(|_| rig.rows("user_totals").unwrap() == [&*expected]);
+    }
+}
+
+#[test]
 fn a_rule_with_no_room_to_park_halts_before_the_change() {
     let mut options = Options::default();
     options.limits.dead_letters_max = 1;

@@ -74,7 +74,8 @@ impl Engine {
             from.push(0);
         }
         let max = self.limits.batch_changes_max.max(1);
-        let seq = self.last_seq.next();
+        // A seq for each row, so that where a rule halts says which rows it has handled.
+        let mut seq = self.last_seq;
         let time = self.watermark;
         let mut rows: Vec<Change> = Vec::new();
         let mut more = false;
@@ -84,6 +85,7 @@ impl Engine {
                     more = true;
                     return false;
                 }
+                seq = seq.next();
                 rows.push(Change {
                     seq,
                     table: table.id,
@@ -99,9 +101,22 @@ impl Engine {
             self.end_backfill(state);
             return Ok(Step::Done);
         }
-        let reached: Option<Key> = rows.last().map(|row| row.key.clone());
+        self.last_seq = seq;
         self.run_behind(plugin, rule, input, &rows, true)?;
-        if more {
+        let record = &self.states[state].record;
+        let halted = record.status != RuleStatus::Running;
+        let handled = match halted {
+            true => rows.partition_point(|row| row.seq <= record.cursor),
+            false => rows.len(),
+        };
+        let reached: Option<Key> = handled.checked_sub(1).map(|last| rows[last].key.clone());
+        if halted {
+            let state = &mut self.states[state];
+            if let Some(reached) = reached {
+                state.record.backfill = Some(reached.to_vec());
+            }
+            state.dirty = true;
+        } else if more {
             let state = &mut self.states[state];
             state.record.backfill = reached.map(|key| key.to_vec());
             state.dirty = true;
