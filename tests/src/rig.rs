@@ -268,6 +268,7 @@ fn loaded(name: &str, make: Make, label: &str) -> anyhow::Result<PluginEvent> {
     Ok(PluginEvent::Loaded {
         name: name.to_owned(),
         plugin,
+        last_good: None,
         reply: None,
     })
 }

@@ -358,6 +358,21 @@ fn no_change_is_lost_or_handled_twice_while_a_plugin_comes_and_goes() {
 
 #[test]
 fn a_restart_over_a_broken_file_goes_on_with_what_ran_before() {
+    restart_over(&guest(2)[..500], "is no valid WebAssembly");
+}
+
+#[test]
+fn a_restart_over_a_file_that_does_not_fit_goes_on_with_what_ran_before() {
+    let mut manifest = guests::manifest();
+    manifest.tables[1].name = "numbers".into();
+    let thief = guests::Guest {
+        manifest: manifest.to_bytes(),
+        ..guests::Guest::default()
+    };
+    restart_over(&thief.assemble(), "claims table numbers");
+}
+
+fn restart_over(file: &[u8], why: &str) {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(PROGRAM, dir.path(), CONFIGURATION).unwrap();
     fs::create_dir_all(site.path("inbox")).unwrap();
@@ -366,7 +381,7 @@ fn a_restart_over_a_broken_file_goes_on_with_what_ran_before() {
     assert_eq!(daemon.post(None, Load::lines(0..5)).unwrap().0, 200);
     daemon.stop().unwrap();
 
-    site.write("plugins/sums.wasm", &guest(2)[..500]).unwrap();
+    site.write("plugins/sums.wasm", file).unwrap();
     let mut daemon = site.daemon().unwrap();
     assert_eq!(daemon.post(None, Load::lines(5..9)).unwrap().0, 200);
     let rules = site.json(&["rules", "--json"]).unwrap();
@@ -374,7 +389,7 @@ fn a_restart_over_a_broken_file_goes_on_with_what_ran_before() {
     assert_eq!(rules["rules"][0]["lag_changes"], 0, "{rules}");
     assert!(rules["plugins"]["sums"]["hash"].is_string(), "{rules}");
     let reason = rules["plugins"]["sums"]["refused"].as_str().unwrap();
-    assert!(reason.contains("is no valid WebAssembly"), "{reason}");
+    assert!(reason.contains(why), "{reason}");
     assert_eq!(table(&site, "sums").len(), 9);
 
     site.write("plugins/sums.wasm", guest(2)).unwrap();

@@ -1,8 +1,9 @@
-//! What goes on at a start whose plugin files are broken: the version that ran last, from the store.
+//! What goes on at a start whose plugin files are broken or don't fit: the version that ran last, from the store.
 
 use crate::{engine::PluginEvent, plugin_dir::PluginDir, store::Store};
 
-/// Gives every plugin that was refused what ran before, where the store has it and it still loads.
+/// Gives every plugin that was refused, or is other code than what ran before and may yet be refused, what ran
+/// before, where the store has it and it still loads.
 ///
 /// # Errors
 /// If the store can't be read.
@@ -14,15 +15,24 @@ pub(super) fn recall(
     let reader = store.reader()?;
     let versions = reader.plugin_versions()?;
     for event in events {
-        let PluginEvent::Refused {
-            name, last_good, ..
-        } = event
-        else {
-            continue;
+        let (name, last_good, now) = match event {
+            PluginEvent::Loaded {
+                name,
+                last_good,
+                plugin,
+                ..
+            } => (name, last_good, Some(plugin.hash().0)),
+            PluginEvent::Refused {
+                name, last_good, ..
+            } => (name, last_good, None),
+            PluginEvent::Removed { .. } => continue,
         };
         let Some(version) = versions.iter().rfind(|version| version.plugin == *name) else {
             continue;
         };
+        if now == Some(version.hash) {
+            continue;
+        }
         let Some(code) = reader.plugin_code(&version.hash)? else {
             continue;
         };

@@ -177,6 +177,8 @@ pub enum PluginEvent {
         name: String,
         /// The compiled plugin.
         plugin: Arc<dyn Plugin>,
+        /// At the start, where other code ran before: that, from the store.
+        last_good: Option<Arc<dyn Plugin>>,
         /// Gets why it doesn't fit the tables that are there, or that it runs.
         reply: Option<Sender<Result<(), String>>>,
     },

@@ -219,12 +219,16 @@ impl Engine {
             PluginEvent::Loaded {
                 name,
                 plugin,
+                last_good,
                 reply,
             } => {
                 let result = self.load(&name, plugin);
                 match &result {
                     Ok(()) => tracing::info!(plugin = name, "loaded"),
-                    Err(reason) => tracing::error!(plugin = name, reason, "refused"),
+                    Err(reason) => {
+                        tracing::error!(plugin = name, reason, "refused");
+                        self.fall_back(&name, last_good);
+                    }
                 }
                 self.post_plugin(&name, result.as_ref().err().cloned());
                 if let Some(reply) = reply {
@@ -237,18 +241,7 @@ impl Engine {
                 last_good,
             } => {
                 tracing::error!(plugin = name, reason, "refused");
-                if let Some(plugin) = last_good {
-                    match self.load(&name, plugin) {
-                        Ok(()) => tracing::warn!(plugin = name, "its last good version goes on"),
-                        Err(reason) => {
-                            tracing::error!(
-                                plugin = name,
-                                reason,
-                                "its last good version can't go on"
-                            );
-                        }
-                    }
-                }
+                self.fall_back(&name, last_good);
                 self.post_plugin(&name, Some(reason));
             }
             PluginEvent::Removed { name } => {
@@ -261,6 +254,17 @@ impl Engine {
         }
         self.post_status();
         Ok(())
+    }
+
+    /// Lets what ran before go on in place of what was refused.
+    fn fall_back(&mut self, name: &str, last_good: Option<Arc<dyn Plugin>>) {
+        let Some(plugin) = last_good else { return };
+        match self.load(name, plugin) {
+            Ok(()) => tracing::warn!(plugin = name, "its last good version goes on"),
+            Err(reason) => {
+                tracing::error!(plugin = name, reason, "its last good version can't go on");
+            }
+        }
     }
 
     /// Fits a plugin in, in place of the one with the same name.
@@ -539,19 +543,19 @@ impl PluginEvent {
     /// The tables that the plugin makes, or those that it only reads.
     fn tables(&self, owned: bool) -> Vec<String> {
         use rulemill_wire::manifest::Access;
-        match self {
-            Self::Loaded { plugin, .. }
-            | Self::Refused {
-                last_good: Some(plugin),
-                ..
-            } => plugin
-                .manifest()
-                .tables
-                .iter()
-                .filter(|table| (table.access == Access::Own) == owned)
-                .map(|table| table.name.clone())
-                .collect(),
-            _ => Vec::new(),
-        }
+        let (newest, last_good) = match self {
+            Self::Loaded {
+                plugin, last_good, ..
+            } => (Some(plugin), last_good.as_ref()),
+            Self::Refused { last_good, .. } => (None, last_good.as_ref()),
+            Self::Removed { .. } => (None, None),
+        };
+        newest
+            .into_iter()
+            .chain(last_good)
+            .flat_map(|plugin| &plugin.manifest().tables)
+            .filter(|table| (table.access == Access::Own) == owned)
+            .map(|table| table.name.clone())
+            .collect()
     }
 }

@@ -223,6 +223,7 @@ impl PluginDir {
                 Ok(plugin) => PluginEvent::Loaded {
                     name,
                     plugin,
+                    last_good: None,
                     reply: None,
                 },
                 Err(reason) => PluginEvent::Refused {

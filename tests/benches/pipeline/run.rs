@@ -119,6 +119,7 @@ pub(crate) fn run(dir: &Path, kind: Kind, limits: &str) -> Result<Measured> {
         plugins_now: vec![PluginEvent::Loaded {
             name: PLUGIN.into(),
             plugin,
+            last_good: None,
             reply: None,
         }],
         sources: Vec::new(),
