@@ -151,6 +151,8 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
 const FILES: &str = "files";
 /// Its state before it has come there.
 const READING: &str = "reading";
+/// How long the engine waits while nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
 /// How soon the engine looks again whether time may move on.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -283,13 +285,14 @@ impl Engine {
             let input = if takes_input { input } else { &no_input };
             let committed = self.committer.committed.clone();
             // Changes that wait may clear a timer which the clock alone would fire.
-            let may_tick = takes_input && !stopping && !self.sources_are_reading();
+            let may_tick = takes_input && !stopping;
             let wait = if stepped || (needs_commit && !self.is_unsettled()) {
                 Duration::ZERO
             } else if may_tick {
                 self.until_next_timer()
             } else {
-                LOOK_AGAIN
+                // The committer's report comes first.
+                IDLE
             };
             select! {
                 recv(committed) -> report => match report {
@@ -536,9 +539,9 @@ impl Engine {
 
     /// How long until a timer is due, if time moves on without changes.
     fn until_next_timer(&self) -> Duration {
-        const IDLE: Duration = Duration::from_secs(60);
-        match self.next_due() {
-            Some(due) if self.ticks => {
+        match self.next_due().filter(|_| self.ticks) {
+            Some(_) if self.sources_are_reading() => LOOK_AGAIN,
+            Some(due) => {
                 let micros = due.saturating_sub(self.now()).max(0) as u64;
                 Duration::from_micros(micros).min(IDLE)
             }
@@ -549,7 +552,8 @@ impl Engine {
     /// Lets the timers fire that have come due while no change came.
     fn tick(&mut self) -> Result<(), Fatal> {
         let now = self.now();
-        if !self.ticks || self.next_due().is_none_or(|due| due > now) {
+        let is_due = |due: Option<i64>| due.is_some_and(|due| due <= now);
+        if !self.ticks || !is_due(self.next_due()) || self.sources_are_reading() {
             return Ok(());
         }
         self.last_seq = self.last_seq.next();

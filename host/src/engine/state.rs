@@ -1,6 +1,6 @@
 //! What the engine remembers of each rule and each timer between batches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     change::{Key, Seq},
@@ -90,50 +90,61 @@ impl RuleState {
     }
 }
 
-/// Timers that are set, in the order in which they fire.
+/// Timers that are set, by plugin and rule: those of a rule that doesn't run must cost the others nothing.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// (due, plugin, rule, key).
-    by_due: BTreeMap<(i64, String, String, String), ()>,
-    due: HashMap<(String, String, String), i64>,
+    rules: BTreeMap<(String, String), RuleTimers>,
+}
+
+/// A rule's timers.
+#[derive(Debug, Default)]
+struct RuleTimers {
+    /// By due and key.
+    order: BTreeSet<(i64, String)>,
+    due: HashMap<String, i64>,
 }
 
 impl Timers {
     /// Sets, moves or clears a timer.
     pub(super) fn apply(&mut self, write: &TimerWrite) {
-        let name = (write.plugin.clone(), write.rule.clone(), write.key.clone());
-        if let Some(old) = self.due.remove(&name) {
-            self.by_due
-                .remove(&(old, name.0.clone(), name.1.clone(), name.2.clone()));
+        let rule = (write.plugin.clone(), write.rule.clone());
+        let timers = self.rules.entry(rule).or_default();
+        if let Some(old) = timers.due.remove(&write.key) {
+            timers.order.remove(&(old, write.key.clone()));
         }
         if let Some(due) = write.due {
-            self.by_due
-                .insert((due, name.0.clone(), name.1.clone(), name.2.clone()), ());
-            self.due.insert(name, due);
+            timers.order.insert((due, write.key.clone()));
+            timers.due.insert(write.key.clone(), due);
         }
     }
 
     /// Whether a timer is set, and for this moment.
     pub(super) fn is_set(&self, plugin: &str, rule: &str, key: &str, due: i64) -> bool {
-        let name = (plugin.to_owned(), rule.to_owned(), key.to_owned());
-        self.due.get(&name) == Some(&due)
+        let rule = (plugin.to_owned(), rule.to_owned());
+        let timers = self.rules.get(&rule);
+        timers.and_then(|timers| timers.due.get(key)) == Some(&due)
     }
 
     /// A plugin's timers that are due at `time` or before, in the order (due, rule, key).
     pub(super) fn due(&self, plugin: &str, time: i64) -> Vec<(i64, String, String)> {
-        self.by_due
-            .iter()
-            .take_while(|((due, ..), ())| *due <= time)
-            .filter(|((_, owner, ..), ())| owner == plugin)
-            .map(|((due, _, rule, key), ())| (*due, rule.clone(), key.clone()))
-            .collect()
+        let mut found = Vec::new();
+        for ((owner, rule), timers) in &self.rules {
+            if owner == plugin {
+                let due = timers.order.iter().take_while(|(due, _)| *due <= time);
+                found.extend(due.map(|(due, key)| (*due, rule.clone(), key.clone())));
+            }
+        }
+        found.sort();
+        found
     }
 
     /// When the next timer is due of those whose rule `runs`, by plugin and rule.
     pub(super) fn next_due(&self, runs: impl Fn(&str, &str) -> bool) -> Option<i64> {
-        self.by_due
-            .keys()
-            .find(|(_, plugin, rule, _)| runs(plugin, rule))
-            .map(|(due, ..)| *due)
+        self.rules
+            .iter()
+            .filter(|((plugin, rule), _)| runs(plugin, rule))
+            .filter_map(|(_, timers)| timers.order.first())
+            .map(|(due, _)| *due)
+            .min()
     }
 }
