@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod decode;
 pub mod demo;
 pub mod engine;
+mod file_events;
 pub mod graph;
 pub mod guest_build;
 pub mod http;

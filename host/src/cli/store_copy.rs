@@ -17,8 +17,6 @@ use crate::{
     store::{Backend, Store},
 };
 
-/// The store's file in the data directory.
-const FILE: &str = "store.redb";
 /// What is written is kept in pieces of this size.
 const PAGE_BYTES: usize = 4096;
 
@@ -40,7 +38,7 @@ pub(super) fn of(data_dir: &Path, limits: &Limits) -> anyhow::Result<StoreCopy> 
     if !Store::exists(data_dir) {
         return Ok(StoreCopy::Nothing);
     }
-    let path = data_dir.join(FILE);
+    let path = Store::file(data_dir);
     let context = || format!("can't read {}", path.display());
     let file = File::open(&path).with_context(context)?;
     match file.try_lock() {

@@ -1,3 +1,5 @@
+//! The command line as it is declared: names, defaults and help of every command, without running one.
+
 use clap::CommandFactory;
 
 use super::*;

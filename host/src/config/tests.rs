@@ -1,3 +1,5 @@
+//! Configuration as text: what it comes to, and what each mistake is told with.
+
 use super::*;
 use crate::{
     config::{Backfill, ColumnSpec, OnBadInput, OnError, SourceKind, check::LISTEN},

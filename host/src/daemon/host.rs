@@ -323,18 +323,10 @@ fn load_plugins(config: &Config, limits: &Limits) -> anyhow::Result<(PluginDir, 
         tracing::warn!("{error:#}: no plugins until it is there");
         Vec::new()
     });
-    for warning in config.plugins_not_found(now.iter().map(plugin_name)) {
+    for warning in config.plugins_not_found(now.iter().map(PluginEvent::name)) {
         tracing::warn!("{warning}");
     }
     Ok((plugins, now))
-}
-
-fn plugin_name(event: &PluginEvent) -> &str {
-    match event {
-        PluginEvent::Loaded { name, .. }
-        | PluginEvent::Refused { name, .. }
-        | PluginEvent::Removed { name } => name,
-    }
 }
 
 /// Waits for the engine's end on a thread of its own.

@@ -534,7 +534,8 @@ impl Engine {
 }
 
 impl PluginEvent {
-    fn name(&self) -> &str {
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
         match self {
             Self::Loaded { name, .. } | Self::Refused { name, .. } | Self::Removed { name } => name,
         }

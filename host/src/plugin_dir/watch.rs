@@ -15,13 +15,10 @@ use std::{
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
-};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{PluginDir, file::Fingerprint};
-use crate::engine::PluginEvent;
+use crate::{engine::PluginEvent, file_events::is_reading};
 
 /// How often the directory is looked at when nothing is heard of it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -109,15 +106,6 @@ fn watcher(signals: Sender<Signal>, missed: Arc<AtomicBool>) -> Option<Recommend
             tracing::warn!("plugin_dir is looked at every two seconds only: {error}");
             None
         }
-    }
-}
-
-/// Whether the file was only read, as this host does itself.
-fn is_reading(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-        EventKind::Access(_) => true,
-        _ => false,
     }
 }
 

@@ -22,6 +22,7 @@ use notify::Watcher;
 use crate::{
     change::Position,
     decode::{Format, Header},
+    file_events::is_reading,
 };
 
 use super::{
@@ -335,17 +336,9 @@ impl Files {
     }
 }
 
-/// Whether something may have changed. That a file was opened or read is no news: the reader does it itself, and
-/// would wake itself for ever. An error may hide anything.
+/// Whether something may have changed. An error may hide anything.
 fn is_news(event: &notify::Result<notify::Event>) -> bool {
-    use notify::event::{AccessKind, AccessMode, EventKind};
-    match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-            _ => true,
-        },
-        Err(_) => true,
-    }
+    event.as_ref().map_or(true, |event| !is_reading(event.kind))
 }
 
 /// Whether a file of this name is read.

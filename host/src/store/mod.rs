@@ -59,7 +59,7 @@ impl Store {
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)
             .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
-        let file = dir.join(FILE);
+        let file = Self::file(dir);
         let open = |path: &Path| -> Result<Self, Error> {
             let database = Database::builder()
                 .set_cache_size(limits.store_cache_bytes)
@@ -88,7 +88,12 @@ impl Store {
 
     /// Whether a directory holds a store.
     pub fn exists(dir: &Path) -> bool {
-        dir.join(FILE).is_file()
+        Self::file(dir).is_file()
+    }
+
+    /// The store's file in a directory.
+    pub fn file(dir: &Path) -> PathBuf {
+        dir.join(FILE)
     }
 
     /// The size of the store's file; 0 if it isn't in one.

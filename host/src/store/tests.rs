@@ -1,3 +1,5 @@
+//! The store through its own doors: what one commit writes, a reader finds, also after it has been opened again.
+
 use std::sync::Arc;
 
 use rulemill_wire::{ColumnType, ValueRef, key};
