@@ -278,7 +278,7 @@ pub mod rulemill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "rulemill:plugin/state@1.0.0")]
+                    #[link(wasm_import_module = "rulemill:plugin/state@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "get"]
                         fn wit_import2(_: i32, _: *mut u8, _: usize, _: i64, _: *mut u8);
@@ -372,7 +372,7 @@ pub mod rulemill {
                     }
                     let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "rulemill:plugin/state@1.0.0")]
+                    #[link(wasm_import_module = "rulemill:plugin/state@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "get-many"]
                         fn wit_import3(_: i32, _: *mut u8, _: usize, _: i64, _: *mut u8);
@@ -484,7 +484,7 @@ pub mod rulemill {
                     };
                     let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "rulemill:plugin/state@1.0.0")]
+                    #[link(wasm_import_module = "rulemill:plugin/state@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "scan"]
                         fn wit_import6(
@@ -582,6 +582,7 @@ pub mod rulemill {
             #[used]
             #[doc(hidden)]
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
             /// How serious a line is.
             #[repr(u8)]
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
@@ -633,7 +634,7 @@ pub mod rulemill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.0.0")]
+                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "log"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -654,7 +655,7 @@ pub mod rulemill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.0.0")]
+                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "panicked"]
                         fn wit_import1(_: *mut u8, _: usize);
@@ -664,6 +665,38 @@ pub mod rulemill {
                         unreachable!()
                     }
                     wit_import1(ptr0.cast_mut(), len0);
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The same while a rule handles an item of a batch: which item, by its place in the batch, and which rule, by
+            /// its number in the manifest. The host then needn't search for the change at fault. Since 1.1.
+            #[allow(async_fn_in_trait)]
+            pub fn panicked_at(item: u32, rule: u32, message: &str) -> () {
+                unsafe {
+                    let vec0 = message;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "panicked-at"]
+                        fn wit_import1(_: i32, _: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import1(
+                        _rt::as_i32(&item),
+                        _rt::as_i32(&rule),
+                        ptr0.cast_mut(),
+                        len0,
+                    );
                 }
             }
         }
@@ -813,24 +846,25 @@ macro_rules! __export_plugin_impl {
         $($path_to_types_root)*:: __export_world_plugin_cabi!($ty with_types_in
         $($path_to_types_root)*); const _ : () = { #[rustfmt::skip] #[cfg(target_arch =
         "wasm32")] #[unsafe (link_section =
-        "component-type:wit-bindgen:0.61.1:rulemill:plugin@1.0.0:plugin:imports and exports")]
+        "component-type:wit-bindgen:0.61.1:rulemill:plugin@1.1.0:plugin:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 608] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 650] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe3\x03\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8d\x04\x01A\x02\x01\
 A\x0a\x01B\x11\x01p}\x01k\0\x01r\x02\x03row\x01\x05untilw\x04\0\x05found\x03\0\x02\
 \x01ky\x01r\x05\x05index\x04\x04from\0\x02to\x01\x0adescending\x7f\x05limity\x04\
 \0\x05range\x03\0\x05\x01r\x03\x05county\x04rows\0\x04next\x01\x04\0\x04page\x03\
 \0\x07\x01@\x03\x05tabley\x03key\0\x02atw\0\x03\x04\0\x03get\x01\x09\x01p\0\x01p\
 \x03\x01@\x03\x05tabley\x04keys\x0a\x02atw\0\x0b\x04\0\x08get-many\x01\x0c\x01@\x03\
 \x05tabley\x05range\x06\x02atw\0\x08\x04\0\x04scan\x01\x0d\x03\0\x1brulemill:plu\
-gin/state@1.0.0\x05\0\x01B\x06\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
+gin/state@1.1.0\x05\0\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
 level\x03\0\0\x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x01@\x01\
-\x07messages\x01\0\x04\0\x08panicked\x01\x03\x03\0!rulemill:plugin/diagnostics@1\
-.0.0\x05\x01\x01p}\x01j\x01\x02\x01s\x01@\x01\x06configs\0\x03\x04\0\x08describe\
-\x01\x04\x01@\x01\x05batch\x02\0\x03\x04\0\x05apply\x01\x05\x04\0\x1crulemill:pl\
-ugin/plugin@1.0.0\x04\0\x0b\x0c\x01\0\x06plugin\x03\0\0\0G\x09producers\x01\x0cp\
-rocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\x03\x04itemy\x04ruley\x07messa\
+ges\x01\0\x04\0\x0bpanicked-at\x01\x04\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\
+\x01\x01p}\x01j\x01\x02\x01s\x01@\x01\x06configs\0\x03\x04\0\x08describe\x01\x04\
+\x01@\x01\x05batch\x02\0\x03\x04\0\x05apply\x01\x05\x04\0\x1crulemill:plugin/plu\
+gin@1.1.0\x04\0\x0b\x0c\x01\0\x06plugin\x03\0\0\0G\x09producers\x01\x0cprocessed\
+-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -839,24 +873,25 @@ pub use __export_plugin_impl as export_plugin;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:rulemill:plugin@1.0.0:plugin-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:rulemill:plugin@1.1.0:plugin-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 615] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xca\x03\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 657] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf4\x03\x01A\x02\x01\
 A\x04\x01B\x11\x01p}\x01k\0\x01r\x02\x03row\x01\x05untilw\x04\0\x05found\x03\0\x02\
 \x01ky\x01r\x05\x05index\x04\x04from\0\x02to\x01\x0adescending\x7f\x05limity\x04\
 \0\x05range\x03\0\x05\x01r\x03\x05county\x04rows\0\x04next\x01\x04\0\x04page\x03\
 \0\x07\x01@\x03\x05tabley\x03key\0\x02atw\0\x03\x04\0\x03get\x01\x09\x01p\0\x01p\
 \x03\x01@\x03\x05tabley\x04keys\x0a\x02atw\0\x0b\x04\0\x08get-many\x01\x0c\x01@\x03\
 \x05tabley\x05range\x06\x02atw\0\x08\x04\0\x04scan\x01\x0d\x03\0\x1brulemill:plu\
-gin/state@1.0.0\x05\0\x01B\x06\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
+gin/state@1.1.0\x05\0\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
 level\x03\0\0\x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x01@\x01\
-\x07messages\x01\0\x04\0\x08panicked\x01\x03\x03\0!rulemill:plugin/diagnostics@1\
-.0.0\x05\x01\x04\0<rulemill:plugin/plugin-with-all-of-its-exports-removed@1.0.0\x04\
-\0\x0b,\x01\0&plugin-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\x03\x04itemy\x04ruley\x07messa\
+ges\x01\0\x04\0\x0bpanicked-at\x01\x04\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\
+\x01\x04\0<rulemill:plugin/plugin-with-all-of-its-exports-removed@1.1.0\x04\0\x0b\
+,\x01\0&plugin-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cpr\
+ocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -7,7 +7,7 @@ use std::{cell::RefCell, sync::Arc};
 use crate::{
     bindings::rulemill::plugin::{diagnostics, state},
     diagnostics::Level,
-    runtime::PluginRuntime,
+    runtime::{self, PluginRuntime},
     state::{Found, Page, Range, StateReader},
 };
 
@@ -67,7 +67,11 @@ thread_local! {
 /// Makes the instance and describes it.
 pub fn describe(plugin: fn() -> PluginRuntime, config: &str) -> Result<Vec<u8>, String> {
     std::panic::set_hook(Box::new(|panic| {
-        diagnostics::panicked(&panic.to_string());
+        let message = panic.to_string();
+        match runtime::panicked_call() {
+            Some((item, rule)) => diagnostics::panicked_at(item, rule, &message),
+            None => diagnostics::panicked(&message),
+        }
     }));
     let mut plugin = plugin();
     let manifest = plugin.describe(config)?;

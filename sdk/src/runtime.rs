@@ -10,7 +10,7 @@ mod bind;
 mod plan;
 mod resource;
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use rulemill_wire::{
     DecodeError, Reader, Timestamp,
@@ -67,6 +67,17 @@ impl Call {
     pub(crate) fn timestamp(&self) -> Timestamp {
         Timestamp::from_micros(self.time).unwrap_or_default()
     }
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<(u32, u32)>> = const { Cell::new(None) };
+}
+
+/// The item (its place in the batch) and the rule (its number) at which this thread's last call of a rule
+/// panicked or is panicking. Asking takes it away.
+#[doc(hidden)]
+pub fn panicked_call() -> Option<(u32, u32)> {
+    CURRENT.take()
 }
 
 /// A plugin, with all its rules and what they have in memory. `plugin!` makes the function that
@@ -386,7 +397,10 @@ impl Built {
             time,
             rule,
         };
-        let mut outcome = call.call(&context, item, &mut self.resources)?;
+        CURRENT.set(Some((place, rule.into())));
+        let outcome = call.call(&context, item, &mut self.resources);
+        CURRENT.set(None);
+        let mut outcome = outcome?;
         let places = call.places();
         if outcome.is_ok() {
             outcome = places

@@ -3,9 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use rulemill::rule::{Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess};
+use rulemill::rule::{
+    Culprit, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess,
+};
 use rulemill_sdk::{
-    runtime::PluginRuntime,
+    runtime::{self, PluginRuntime},
     state::{self, StateReader},
     wire::manifest::Manifest,
 };
@@ -59,12 +61,16 @@ impl Plugin for NativePlugin {
     fn instantiate(&self) -> Result<Box<dyn Instance>, Fault> {
         let mut runtime = (self.make)();
         runtime.describe(&self.config).map_err(Fault::Protocol)?;
-        Ok(Box::new(NativeInstance { runtime }))
+        Ok(Box::new(NativeInstance {
+            runtime,
+            culprit: None,
+        }))
     }
 }
 
 struct NativeInstance {
     runtime: PluginRuntime,
+    culprit: Option<Culprit>,
 }
 
 impl Instance for NativeInstance {
@@ -82,7 +88,10 @@ impl Instance for NativeInstance {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
+        self.culprit = runtime::panicked_call().map(|(item, rule)| Culprit { item, rule });
         if let Some(fault) = fault {
+            // As in WebAssembly, where the host ends the call and the guest says nothing more.
+            self.culprit = None;
             return Err(fault);
         }
         match result {
@@ -95,6 +104,10 @@ impl Instance for NativeInstance {
                     .unwrap_or_default(),
             )),
         }
+    }
+
+    fn culprit(&self) -> Option<Culprit> {
+        self.culprit
     }
 }
 

@@ -10,7 +10,7 @@ use wasmtime::{Engine, Store};
 
 use super::{
     interface::{Adapter, Described, Guest},
-    plugin::{Fault, Instance, LoadError, Plugin, PluginHash, StateAccess},
+    plugin::{Culprit, Fault, Instance, LoadError, Plugin, PluginHash, StateAccess},
     sandbox::{Limit, Sandbox},
     ticker::{self, Ticker},
 };
@@ -42,7 +42,7 @@ impl Code {
         store.limiter(|sandbox| sandbox);
         store.set_hostcall_fuel(Sandbox::transfer_bytes_max(&self.limits));
         let limit = ("plugin_describe_ms_max", self.limits.plugin_describe_ms_max);
-        let (guest, described) = call(&mut store, &self.ticker, limit, None, |store| {
+        let (guest, described) = call(&mut store, &self.ticker, limit, limit.1, None, |store| {
             let guest = self.adapter.instantiate(store)?;
             let described = guest.describe(store, &self.config)?;
             Ok((guest, described))
@@ -51,16 +51,17 @@ impl Code {
     }
 }
 
-/// Runs something of a guest's within its allowances.
+/// Runs something of a guest's within its allowances; `ms_max` is its share of the time that `limit` names.
 fn call<T>(
     store: &mut Store<Sandbox>,
     ticker: &Ticker,
     limit: Limit,
+    ms_max: u64,
     state: Option<Arc<dyn StateAccess>>,
     run: impl FnOnce(&mut Store<Sandbox>) -> wasmtime::Result<T>,
 ) -> Result<T, Fault> {
     let _running = ticker.run();
-    store.set_epoch_deadline(ticker::ticks(limit.1));
+    store.set_epoch_deadline(ticker::ticks(ms_max));
     store.data_mut().begin(limit, state);
     let result = run(store);
     let sandbox = store.data_mut();
@@ -96,7 +97,8 @@ impl Plugin for GuestPlugin {
                 Ok(Box::new(GuestInstance {
                     running,
                     ticker: Arc::clone(&self.code.ticker),
-                    limits: Arc::clone(&self.code.limits),
+                    limit_ms: self.code.limits.plugin_call_ms_max,
+                    ms_max: self.code.limits.plugin_call_ms_max,
                 }))
             }
             Described::Manifest(_) => Err(Fault::Protocol(
@@ -120,18 +122,32 @@ struct Running {
 struct GuestInstance {
     running: Running,
     ticker: Arc<Ticker>,
-    limits: Arc<Limits>,
+    limit_ms: u64,
+    ms_max: u64,
 }
 
 impl Instance for GuestInstance {
     fn apply(&mut self, batch: &[u8], state: Arc<dyn StateAccess>) -> Result<Vec<u8>, Fault> {
         let Running { store, guest } = &mut self.running;
-        let limit = ("plugin_call_ms_max", self.limits.plugin_call_ms_max);
-        let outcome = call(store, &self.ticker, limit, Some(state), |store| {
-            guest.apply(store, batch)
-        })?;
+        let limit = ("plugin_call_ms_max", self.limit_ms);
+        let outcome = call(
+            store,
+            &self.ticker,
+            limit,
+            self.ms_max,
+            Some(state),
+            |store| guest.apply(store, batch),
+        )?;
         let effects = outcome.map_err(Fault::Protocol)?;
         store.data().check_effects(&effects)?;
         Ok(effects)
+    }
+
+    fn set_time(&mut self, ms_max: u64) {
+        self.ms_max = ms_max;
+    }
+
+    fn culprit(&self) -> Option<Culprit> {
+        self.running.store.data().culprit()
     }
 }

@@ -19,6 +19,6 @@ mod ticker;
 mod v1;
 
 pub use plugin::{
-    Fault, Found, Instance, LoadError, Page, Plugin, PluginHash, ScanRange, StateAccess,
+    Culprit, Fault, Found, Instance, LoadError, Page, Plugin, PluginHash, ScanRange, StateAccess,
 };
 pub use runtime::{CacheCounts, Runtime, check_size, hash};

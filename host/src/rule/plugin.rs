@@ -47,6 +47,23 @@ pub trait Instance: Send {
     /// # Errors
     /// A fault; the instance must then be dropped.
     fn apply(&mut self, batch: &[u8], state: Arc<dyn StateAccess>) -> Result<Vec<u8>, Fault>;
+
+    /// How long the next calls may take, in milliseconds.
+    fn set_time(&mut self, _ms_max: u64) {}
+
+    /// After a fault: what the instance was at, if it said so itself.
+    fn culprit(&self) -> Option<Culprit> {
+        None
+    }
+}
+
+/// What a guest was at when it panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Culprit {
+    /// The item's place in the batch.
+    pub item: u32,
+    /// The rule's number in the manifest.
+    pub rule: u32,
 }
 
 /// Why a call into a plugin ended early.

@@ -10,7 +10,7 @@ use wasmtime::{ResourceLimiter, Trap};
 
 use super::{
     panic,
-    plugin::{Fault, Found, Page, ScanRange, StateAccess},
+    plugin::{Culprit, Fault, Found, Page, ScanRange, StateAccess},
 };
 use crate::limits::Limits;
 
@@ -51,6 +51,7 @@ pub(super) struct Sandbox {
     reads_left: u64,
     log_lines: u64,
     panic: Option<String>,
+    culprit: Option<Culprit>,
 }
 
 impl Sandbox {
@@ -66,6 +67,7 @@ impl Sandbox {
             reads_left: 0,
             log_lines: 0,
             panic: None,
+            culprit: None,
         }
     }
 
@@ -75,6 +77,7 @@ impl Sandbox {
         self.reads_left = self.limits.state_reads_max;
         self.log_lines = 0;
         self.panic = None;
+        self.culprit = None;
         self.state = state;
     }
 
@@ -182,8 +185,14 @@ impl Sandbox {
     }
 
     /// Keeps what a guest says before it traps.
-    pub(super) fn panicked(&mut self, message: &str) {
+    pub(super) fn panicked(&mut self, message: &str, at: Option<Culprit>) {
         self.panic = Some(panic::readable(cut(message)));
+        self.culprit = at;
+    }
+
+    /// What the guest was at when it said that it traps.
+    pub(super) fn culprit(&self) -> Option<Culprit> {
+        self.culprit
     }
 
     /// Why a call ended early.

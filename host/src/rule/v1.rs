@@ -15,15 +15,15 @@ use wasmtime::{
 
 use super::{
     interface::{Adapter, Described, Guest, Version},
-    plugin::{self, Fault, ScanRange},
+    plugin::{self, Culprit, Fault, ScanRange},
     sandbox::{self, Sandbox},
 };
 
 /// The newest minor version that this adapter knows.
-pub(super) const VERSION: Version = Version { major: 1, minor: 0 };
+pub(super) const VERSION: Version = Version { major: 1, minor: 1 };
 
-const STATE: &str = "rulemill:plugin/state@1.0.0";
-const DIAGNOSTICS: &str = "rulemill:plugin/diagnostics@1.0.0";
+const STATE: &str = "rulemill:plugin/state@1.1.0";
+const DIAGNOSTICS: &str = "rulemill:plugin/diagnostics@1.1.0";
 
 type Bytes = WasmList<u8>;
 
@@ -121,7 +121,8 @@ fn link(linker: &mut Linker<Sandbox>) -> Result<()> {
     state.func_wrap("scan", scan)?;
     let mut diagnostics = linker.instance(DIAGNOSTICS)?;
     diagnostics.func_wrap("log", log)?;
-    diagnostics.func_wrap("panicked", panicked)
+    diagnostics.func_wrap("panicked", panicked)?;
+    diagnostics.func_wrap("panicked-at", panicked_at)
 }
 
 fn get(
@@ -176,7 +177,18 @@ fn log(mut store: StoreContextMut<'_, Sandbox>, (level, message): (Level, WasmSt
 
 fn panicked(mut store: StoreContextMut<'_, Sandbox>, (message,): (WasmStr,)) -> Result<()> {
     let message = message.to_str(&store)?.into_owned();
-    store.data_mut().panicked(&message);
+    store.data_mut().panicked(&message, None);
+    Ok(())
+}
+
+fn panicked_at(
+    mut store: StoreContextMut<'_, Sandbox>,
+    (item, rule, message): (u32, u32, WasmStr),
+) -> Result<()> {
+    let message = message.to_str(&store)?.into_owned();
+    store
+        .data_mut()
+        .panicked(&message, Some(Culprit { item, rule }));
     Ok(())
 }
 
