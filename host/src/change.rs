@@ -82,8 +82,12 @@ pub enum Op {
 /// A numbered change: what rules see, what the log keeps.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Its number. Changes of derived tables bear the number of the source change behind them.
+    /// Its place in the order of all. Changes of derived tables bear the number of the source change behind them, if the
+    /// rule that made them was at the head; else one of their own.
     pub seq: Seq,
+    /// The source change behind it: `seq`, or for what a rule derived behind the head an earlier one. Lookups show
+    /// other tables as of it, and rows name it as what wrote them.
+    pub cause: Seq,
     /// The table.
     pub table: TableId,
     /// What happened.

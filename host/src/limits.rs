@@ -53,8 +53,20 @@ limits! {
     bad_input_bytes_max: usize = 4 << 10,
     /// Dead letters kept for each source, at the most; the oldest go first.
     bad_input_kept_max: usize = 10_000,
-    /// Parked changes kept for each rule, at the most; then the rule halts.
+    /// Parked changes kept for each rule, at the most; then the rule is paused.
     dead_letters_max: usize = 100_000,
+    /// Parked changes kept for each rule, in bytes of their rows and keys, at the most; then the rule is paused.
+    dead_letters_bytes_max: usize = 256 << 20,
+    /// Skipped changes kept to be read for each rule, at the most; the oldest go first.
+    skipped_kept_max: usize = 1_000,
+    /// Changes by which a rule is judged, at the most: the latest.
+    breaker_window_changes: u64 = 1_000,
+    /// Changes by which a rule is judged, at the least.
+    breaker_changes_min: u64 = 100,
+    /// Of those changes, the share on which a rule may fault, in percent; above it the rule is paused.
+    breaker_faults_percent: u64 = 50,
+    /// Of those changes, how many may run out of time, at the most; then the rule is paused.
+    breaker_timeouts_max: u64 = 10,
     /// Columns of one table, at the most.
     table_columns_max: usize = 1_000,
     /// Tables of one plugin, at the most.

@@ -421,7 +421,7 @@ fn a_halt_while_rows_are_taken_over_loses_none_of_them() {
 }
 
 #[test]
-fn a_rule_with_no_room_to_park_halts_before_the_change() {
+fn a_rule_with_no_room_to_park_is_paused_before_the_change() {
     let mut options = Options::default();
     options.limits.dead_letters_max = 1;
     let rig = rig(&options);
@@ -436,7 +436,7 @@ fn a_rule_with_no_room_to_park_halts_before_the_change() {
     rig.wait_for(|status| {
         status.rules["shop.user_totals"]
             .status
-            .starts_with("halted")
+            .starts_with("paused: ")
     });
     assert_eq!(rig.handle.board.load().rules["shop.user_totals"].cursor, 1);
     let store = rig.stop().unwrap();

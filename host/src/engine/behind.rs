@@ -11,16 +11,21 @@
 //! cursor meets the head.
 
 use crate::{
-    catalog::Table,
+    catalog::{Table, TableId},
     change::{Change, Key, Op, Seq},
-    store::{RuleStatus, WriteSet},
+    store::{Reader, RuleStatus, WriteSet},
 };
 
 use super::{
     Engine, Fatal,
     items::{Body, Item},
     run::Output,
+    schedule::Counter,
+    state::Order,
 };
+
+/// How many times a batch's changes of the log are looked through for one batch of a rule's.
+const LOOK_AHEAD: usize = 16;
 
 /// Whether a step was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +39,18 @@ pub(super) enum Step {
 }
 
 impl Engine {
-    /// Takes one step with the rule that is behind at the lowest level.
+    /// Takes one step with a retry, else with the rule that is behind at the lowest level.
     pub(super) fn step_behind(&mut self) -> Result<Step, Fatal> {
+        if self.step_retry()? {
+            return Ok(Step::Done);
+        }
         let mut behind: Option<(u32, usize, usize)> = None;
         for (place, plugin) in self.plugins.iter().enumerate() {
             for (number, rule) in plugin.rules.iter().enumerate() {
+                if rule.input.is_none() && self.holds_timers(place) {
+                    // Its timers fire with the changes that the rules which set them catch up on.
+                    continue;
+                }
                 let state = &self.states[self.state_of(place, number)];
                 let lags =
                     state.is_behind() || (state.takes_live() && state.record.backfill.is_some());
@@ -88,6 +100,7 @@ impl Engine {
                 seq = seq.next();
                 rows.push(Change {
                     seq,
+                    cause: seq,
                     table: table.id,
                     op: Op::Insert,
                     key: key.clone(),
@@ -102,7 +115,14 @@ impl Engine {
             return Ok(Step::Done);
         }
         self.last_seq = seq;
-        self.run_behind(plugin, rule, input, &rows, true)?;
+        let items = rows.iter().map(|row| {
+            let mut item = Item::of_change(row, 0, input, 1 << rule);
+            if let Body::Change { read, .. } = &mut item.body {
+                *read = true;
+            }
+            item
+        });
+        self.run_behind(plugin, items.collect(), time)?;
         let record = &self.states[state].record;
         let halted = record.status != RuleStatus::Running;
         let handled = match halted {
@@ -140,9 +160,13 @@ impl Engine {
 
     fn catch_up(&mut self, plugin: usize, rule: usize) -> Result<Step, Fatal> {
         let place = self.state_of(plugin, rule);
-        let cursor = self.states[place].record.cursor;
-        let input = self.plugins[plugin].rules[rule].input;
-        if cursor >= self.last_seq || input.is_none() {
+        let state = &self.states[place];
+        let cursor = state.record.cursor;
+        let Some(input) = self.plugins[plugin].rules[rule].input else {
+            self.join(place);
+            return Ok(Step::Done);
+        };
+        if cursor >= self.last_seq {
             self.join(place);
             return Ok(Step::Done);
         }
@@ -163,91 +187,134 @@ impl Engine {
             self.finish(WriteSet::default(), 0);
             return Ok(Step::Done);
         }
-        let input = input.unwrap_or_default();
         let table = self.plugins[plugin].tables[usize::from(input)].id;
-        let max = self.limits.batch_changes_max.max(1);
-        let mut changes: Vec<Change> = Vec::new();
-        let mut reached = durable;
-        for change in snapshot.log(cursor.next())? {
-            let change = change?;
-            if change.table != table
-                || change.seq <= cursor
-                || self.states[place].is_ahead_of_backfill(&change.key)
-            {
-                continue;
-            }
-            if let Some(last) = changes.last()
-                && changes.len() >= max
-                && last.seq != change.seq
-            {
-                reached = last.seq;
-                break;
-            }
-            changes.push(change);
-        }
-        if !changes.is_empty() {
-            self.run_behind(plugin, rule, input, &changes, false)?;
+        let sets_timers = self.plugins[plugin].plugin.manifest().rules[rule].sets_timers;
+        let stretch = self.stretch(&snapshot, place, table, sets_timers)?;
+        let watermark = self.states[place].record.cursor_watermark;
+        if !stretch.items.is_empty() {
+            let items = stretch
+                .items
+                .iter()
+                .map(|(change, nth)| match nth {
+                    Some(nth) => Item::of_change(change, *nth, input, 1 << rule),
+                    None => Item::tick(change.cause, change.time),
+                })
+                .collect();
+            self.run_behind(plugin, items, watermark)?;
         }
         let state = &mut self.states[place];
         if state.record.status == RuleStatus::Running {
-            state.record.cursor = reached;
+            state.record.cursor = stretch.reached;
+            state.record.cursor_changes = stretch.reached_changes;
+            state.record.cursor_watermark = stretch.watermark;
         }
         state.dirty = true;
+        if stretch.items.is_empty() {
+            self.finish(WriteSet::default(), 0);
+        }
         Ok(Step::Done)
+    }
+
+    /// What the log holds next for a rule: as much as makes a batch, found in a bounded part of the log.
+    fn stretch(
+        &self,
+        snapshot: &Reader,
+        place: usize,
+        table: TableId,
+        ticks: bool,
+    ) -> Result<Stretch, Fatal> {
+        let state = &self.states[place];
+        let cursor = state.record.cursor;
+        let items_max = self.limits.batch_changes_max.max(1);
+        let mut stretch = Stretch {
+            items: Vec::new(),
+            reached: snapshot.last_seq(),
+            reached_changes: 0,
+            watermark: state.record.cursor_watermark,
+        };
+        let (mut counter, mut seen) = (Counter::default(), 0);
+        for change in snapshot.log(cursor.next())? {
+            let change = change?;
+            if change.seq <= cursor {
+                continue;
+            }
+            let nth = (change.table == table).then(|| counter.count(&change));
+            if stretch.items.len() >= items_max || seen >= items_max * LOOK_AHEAD {
+                // Right before this change.
+                stretch.reached = Seq(change.seq.0 - 1);
+                stretch.reached_changes = match nth {
+                    Some(nth) => nth,
+                    // Of its table's changes with this seq, those that came before it.
+                    None => counter.of(change.seq, table),
+                };
+                break;
+            }
+            seen += 1;
+            let time = change.time;
+            let is_new = nth.is_some_and(|nth| {
+                let seq = change.seq;
+                !state.has_passed(Order { seq, nth }) && !state.is_ahead_of_backfill(&change.key)
+            });
+            if is_new {
+                stretch.items.push((change, nth));
+            } else if ticks && time > stretch.watermark {
+                stretch.items.push((change, None));
+            }
+            stretch.watermark = stretch.watermark.max(time);
+        }
+        Ok(stretch)
     }
 
     fn join(&mut self, place: usize) {
         let state = &mut self.states[place];
         state.record.at_head = true;
+        state.record.cursor_changes = 0;
         state.dirty = true;
         self.schedule_dirty = true;
         tracing::info!(
-            rule = format!("{}.{}", state.record.plugin, state.record.rule),
+            rule = state.full_name(),
             seq = self.last_seq.0,
             "is at the head"
         );
         self.finish(WriteSet::default(), 0);
     }
 
-    /// Runs one rule over these changes in a batch of its own, and whatever depends on what it derives.
+    /// Runs one rule over these items in a batch of its own, and whatever depends on what it derives.
     fn run_behind(
         &mut self,
         plugin: usize,
-        rule: usize,
-        table: u16,
-        changes: &[Change],
-        read: bool,
+        items: Vec<Item<'_>>,
+        watermark: i64,
     ) -> Result<(), Fatal> {
-        let items = changes
-            .iter()
-            .map(|change| Item {
-                seq: change.seq,
-                time: change.time,
-                rules: 1 << rule,
-                body: Body::Change {
-                    change,
-                    table,
-                    read,
-                },
-            })
-            .collect();
         let seq = self.last_seq.next();
         self.last_seq = seq;
         self.view_mut().begin_batch(0);
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
+        let rules = &self.plugins[plugin].rules;
+        let timers = (0..rules.len()).filter(|&rule| rules[rule].input.is_none());
         let mut output = Output {
             write_set: &mut write_set,
             derived: &mut derived,
             log_seq: Some(seq),
-            timers: 0,
+            timers: timers.fold(0, |mask, rule| mask | 1 << rule),
             retry: None,
         };
-        self.run_items(plugin, items, &mut output)?;
+        self.run_items(plugin, items, watermark, &mut output)?;
         self.run_schedule(&[], None, &mut write_set, &mut derived)?;
         self.view_mut().end_batch();
         write_set.log = derived;
         self.finish(write_set, 0);
         Ok(())
     }
+}
+
+/// A part of the log that a rule is to catch up on.
+struct Stretch {
+    /// Changes of its table, and which of its table with its seq each is; else a change whose time only matters.
+    items: Vec<(Change, Option<u32>)>,
+    /// Where the rule's cursor will be.
+    reached: Seq,
+    reached_changes: u32,
+    watermark: i64,
 }

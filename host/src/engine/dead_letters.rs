@@ -1,176 +1,327 @@
 //! Parked changes: run again, or given up.
+//!
+//! A retry is work like catching up: it goes on in steps between live batches, a bounded number of keys in each, every
+//! key's changes in order and in one write set. What a step finds parked is what it runs, so that a change which came to stand
+//! behind the others meanwhile goes with them.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use crossbeam_channel::Sender;
 
 use crate::{
-    change::{Change, Key},
-    row::Row,
-    store::{DeadLetter, WriteSet},
+    change::{Key, Op},
+    store::{DeadLetter, LetterState, WriteSet},
 };
 
 use super::{
     ControlError, Engine, Fatal,
-    items::{Body, Item},
-    run::Output,
+    items::Item,
+    run::{Failed, Output},
+    state::Letter,
 };
 
+/// A rule's parked changes of one key, up to a number.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    state: usize,
+    key: Key,
+    up_to: u64,
+}
+
+/// A retry under way.
+pub(super) struct Retry {
+    left: VecDeque<Chosen>,
+    settled: u64,
+    kept: u64,
+    reply: Option<Sender<Result<(u64, u64), ControlError>>>,
+}
+
+impl Retry {
+    pub(super) fn new(
+        left: VecDeque<Chosen>,
+        reply: Sender<Result<(u64, u64), ControlError>>,
+    ) -> Self {
+        Self {
+            left,
+            settled: 0,
+            kept: 0,
+            reply: Some(reply),
+        }
+    }
+}
+
+/// One rule's part of a step.
+struct Batch {
+    state: usize,
+    letters: Vec<DeadLetter>,
+}
+
 impl Engine {
-    /// Runs parked changes again through the rules as they are now, each key's in order until one
-    /// fails; a key's are settled in one write set. Gives how many went through and how many stay.
-    pub(super) fn retry_dead_letters(
-        &mut self,
+    /// Chooses what to retry: all, those of a rule, or one with those before it of the same key.
+    pub(super) fn begin_retry(
+        &self,
         rule: Option<usize>,
         id: Option<u64>,
-    ) -> Result<Result<(u64, u64), ControlError>, Fatal> {
-        let by_key = match self.chosen_letters(rule, id)? {
-            Ok(by_key) => by_key,
-            Err(error) => return Ok(Err(error)),
-        };
-        let (mut settled, mut kept) = (0, 0);
-        for ((state, _), letters) in by_key {
-            let name = format!(
-                "{}.{}",
-                self.states[state].record.plugin, self.states[state].record.rule
-            );
-            let found = self.plugins.iter().enumerate().find_map(|(place, plugin)| {
-                let rule = plugin
-                    .rules
-                    .iter()
-                    .position(|rule| *rule.full_name == *name)?;
-                Some((place, rule, plugin.rules[rule].input?))
-            });
-            let Some((plugin, rule, input)) = found else {
-                return Ok(Err(ControlError::Conflict(format!(
-                    "the parked changes of rule {name} can't be retried: its plugin isn't loaded"
-                ))));
-            };
-            let (went, stays) = self.retry_key(state, plugin, rule, input, &letters)?;
-            settled += went;
-            kept += stays;
+    ) -> Result<VecDeque<Chosen>, ControlError> {
+        let mut found = VecDeque::new();
+        for (state, keys) in self.chosen(rule, id)? {
+            if self.runs_as(state).is_none() {
+                return Err(ControlError::Conflict(format!(
+                    "the parked changes of rule {} can't be retried: its plugin isn't loaded",
+                    self.states[state].full_name()
+                )));
+            }
+            for (_, key) in keys {
+                found.push_back(Chosen {
+                    state,
+                    key,
+                    up_to: id.unwrap_or(u64::MAX),
+                });
+            }
         }
-        Ok(Ok((settled, kept)))
+        Ok(found)
     }
 
-    fn retry_key(
-        &mut self,
-        state: usize,
-        plugin: usize,
-        rule: usize,
-        input: u16,
-        letters: &[DeadLetter],
-    ) -> Result<(u64, u64), Fatal> {
+    /// Takes one step with the oldest retry. False if there is none.
+    pub(super) fn step_retry(&mut self) -> Result<bool, Fatal> {
+        let Some(mut retry) = self.retries.pop_front() else {
+            return Ok(false);
+        };
+        if !retry.left.is_empty() {
+            // What is parked is read from the disk.
+            self.settle_all()?;
+        }
+        let max = self.limits.batch_changes_max.max(1);
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut taken = 0;
+        while taken < max
+            && let Some(chosen) = retry.left.pop_front()
+        {
+            let letters = self.letters_of(&chosen)?;
+            taken += letters.len();
+            match batches.iter_mut().find(|batch| batch.state == chosen.state) {
+                Some(batch) => batch.letters.extend(letters),
+                None => batches.push(Batch {
+                    state: chosen.state,
+                    letters,
+                }),
+            }
+        }
+        let (settled, kept) = self.run_letters(batches)?;
+        retry.settled += settled;
+        retry.kept += kept;
+        if !retry.left.is_empty() {
+            self.retries.push_front(retry);
+        } else if let Some(reply) = retry.reply {
+            self.answer(reply, Ok((retry.settled, retry.kept)));
+            self.post_status();
+        }
+        Ok(true)
+    }
+
+    /// Runs parked changes through their rules; gives how many went through and how many stay.
+    fn run_letters(&mut self, batches: Vec<Batch>) -> Result<(u64, u64), Fatal> {
+        let (mut settled, mut kept) = (0, 0);
+        if batches.is_empty() {
+            return Ok((settled, kept));
+        }
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
         let seq = self.last_seq.next();
         self.view_mut().begin_batch(0);
-        let mut settled = 0;
-        for letter in letters {
-            let change = Change {
-                seq: letter.seq,
-                table: letter.table,
-                op: letter.op,
-                key: Key::copy_from_slice(&letter.key),
-                before: letter.before.clone().map(Row::from),
-                after: letter.after.clone().map(Row::from),
-                time: letter.time,
+        for Batch { state, mut letters } in batches {
+            let Some((plugin, rule, input)) = self.runs_as(state) else {
+                kept += letters.len() as u64;
+                continue;
             };
-            let item = Item {
-                seq: change.seq,
-                time: change.time,
-                rules: 1 << rule,
-                body: Body::Change {
-                    change: &change,
-                    table: input,
-                    read: false,
-                },
-            };
-            let mut faults = Vec::new();
+            letters.sort_by_key(|letter| (letter.seq, letter.nth));
+            let changes: Vec<_> = letters.iter().map(DeadLetter::change).collect();
+            let items = changes
+                .iter()
+                .zip(&letters)
+                .map(|(change, letter)| Item::of_change(change, letter.nth, input, 1 << rule))
+                .collect();
+            let mut failed = Failed::new();
             let mut output = Output {
                 write_set: &mut write_set,
                 derived: &mut derived,
                 log_seq: Some(seq),
                 timers: 0,
-                retry: Some(&mut faults),
+                retry: Some(&mut failed),
             };
-            self.run_items(plugin, vec![item], &mut output)?;
-            if let Some((_, message)) = faults.pop() {
-                self.states[state].fault(&message);
-                break;
+            self.run_items(plugin, items, i64::MIN, &mut output)?;
+            let version = self.plugins[plugin].version;
+            for letter in letters {
+                match failed.get(&letter.key[..]) {
+                    Some((order, _)) if (letter.seq, letter.nth) > (order.seq, order.nth) => {
+                        kept += 1;
+                    }
+                    Some((order, message))
+                        if (letter.seq, letter.nth) == (order.seq, order.nth) =>
+                    {
+                        kept += 1;
+                        self.states[state].fault(message);
+                        write_set.dead_letters.push(DeadLetter {
+                            state: LetterState::Faulted,
+                            version,
+                            error: message.clone(),
+                            parked_at: (self.clock)(),
+                            ..letter
+                        });
+                    }
+                    _ => {
+                        self.states[state].unpark(&letter.key, letter.id);
+                        write_set.settled_dead_letters.push(letter.id);
+                        settled += 1;
+                    }
+                }
             }
-            self.states[state].unpark(&letter.key);
-            write_set.settled_dead_letters.push(letter.id);
-            settled += 1;
         }
         self.last_seq = seq;
         self.run_schedule(&[], None, &mut write_set, &mut derived)?;
         self.view_mut().end_batch();
         write_set.log = derived;
         self.finish(write_set, 0);
-        Ok((settled, letters.len() as u64 - settled))
+        Ok((settled, kept))
     }
 
-    /// Gives parked changes up.
+    /// Gives parked changes up: the next change of each row is told to the rule as from what it last saw.
     pub(super) fn drop_dead_letters(
         &mut self,
         rule: Option<usize>,
         id: Option<u64>,
     ) -> Result<Result<u64, ControlError>, Fatal> {
-        let by_key = match self.chosen_letters(rule, id)? {
-            Ok(by_key) => by_key,
+        let chosen = match self.chosen(rule, id) {
+            Ok(chosen) => chosen,
             Err(error) => return Ok(Err(error)),
         };
+        self.settle_all()?;
+        let snapshot = self.view.snapshot().clone();
+        let read = |letter: &Letter| -> Result<DeadLetter, Fatal> {
+            let found = snapshot.dead_letter(letter.id)?;
+            found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
+        };
         let mut write_set = WriteSet::default();
-        for ((state, key), letters) in by_key {
-            for letter in letters {
-                self.states[state].unpark(&key);
+        let mut dropped = 0;
+        let mut go_on = VecDeque::new();
+        for (state, keys) in chosen {
+            for (letters, key) in keys {
+                let given_up: Vec<Letter> = letters
+                    .iter()
+                    .filter(|letter| id.is_none_or(|id| id == letter.id))
+                    .copied()
+                    .collect();
+                let (Some(first), Some(last)) = (given_up.first(), given_up.last()) else {
+                    continue;
+                };
+                let mut change = read(first)?.change();
+                change.after = match first.id == last.id {
+                    true => change.after,
+                    false => read(last)?.change().after,
+                };
+                for letter in &given_up {
+                    self.states[state].unpark(&key, letter.id);
+                    write_set.settled_dead_letters.push(letter.id);
+                    dropped += 1;
+                }
+                match letters.iter().find(|letter| letter.order > last.order) {
+                    None => self.open_gap(state, &change, &mut write_set),
+                    Some(next) => {
+                        let next = read(next)?;
+                        let waits = next.state == LetterState::Waiting;
+                        let before = change.before.map(|row| row.to_vec());
+                        write_set.dead_letters.push(DeadLetter {
+                            op: match (&before, &next.after) {
+                                (None, _) => Op::Insert,
+                                (Some(_), Some(_)) => Op::Update,
+                                (Some(_), None) => Op::Delete,
+                            },
+                            before,
+                            ..next
+                        });
+                        // What only waited for the one that is gone has nothing to wait for.
+                        let was_first = letters.first().is_some_and(|head| head.id == first.id);
+                        if was_first && waits && self.runs_as(state).is_some() {
+                            go_on.push_back(Chosen {
+                                state,
+                                key: key.clone(),
+                                up_to: u64::MAX,
+                            });
+                        }
+                    }
+                }
                 self.states[state].dirty = true;
-                write_set.settled_dead_letters.push(letter.id);
             }
         }
-        let count = write_set.settled_dead_letters.len() as u64;
         self.finish(write_set, 0);
-        Ok(Ok(count))
+        if !go_on.is_empty() {
+            self.retries.push_back(Retry {
+                left: go_on,
+                settled: 0,
+                kept: 0,
+                reply: None,
+            });
+        }
+        Ok(Ok(dropped))
     }
 
-    /// The parked changes that are on disk and chosen, by rule and key, each key's in order.
-    #[allow(
-        clippy::type_complexity,
-        reason = "a map and its error, used twice, here"
-    )]
-    fn chosen_letters(
-        &mut self,
+    /// The plugin and the rule that a state is of, and the rule's input, if it is loaded.
+    fn runs_as(&self, state: usize) -> Option<(usize, usize, u16)> {
+        let name = self.states[state].full_name();
+        self.plugins.iter().enumerate().find_map(|(place, plugin)| {
+            let mut rules = plugin.rules.iter();
+            let rule = rules.position(|rule| *rule.full_name == *name)?;
+            Some((place, rule, plugin.rules[rule].input?))
+        })
+    }
+
+    /// The parked changes that are chosen, by rule and key, each key's in order; keys in the order of their first.
+    #[expect(clippy::type_complexity, reason = "said in the sentence above")]
+    fn chosen(
+        &self,
         rule: Option<usize>,
         id: Option<u64>,
-    ) -> Result<Result<BTreeMap<(usize, Vec<u8>), Vec<DeadLetter>>, ControlError>, Fatal> {
-        let settled: Vec<u64> = self
-            .pending
-            .iter()
-            .flat_map(|write_set| write_set.settled_dead_letters.iter().copied())
-            .collect();
-        let mut chosen: BTreeMap<_, Vec<DeadLetter>> = BTreeMap::new();
-        for letter in self.view.snapshot().clone().dead_letters()? {
-            let letter = letter?;
-            let name = format!("{}.{}", letter.plugin, letter.rule);
-            let Some(&state) = self.state_places.get(&name) else {
-                continue;
-            };
-            if rule.is_some_and(|rule| rule != state)
-                || id.is_some_and(|id| id != letter.id)
-                || settled.contains(&letter.id)
-            {
+    ) -> Result<Vec<(usize, Vec<(Vec<Letter>, Key)>)>, ControlError> {
+        let mut chosen = Vec::new();
+        for (place, state) in self.states.iter().enumerate() {
+            if rule.is_some_and(|rule| rule != place) {
                 continue;
             }
-            chosen
-                .entry((state, letter.key.clone()))
-                .or_default()
-                .push(letter);
-        }
-        for letters in chosen.values_mut() {
-            letters.sort_by_key(|letter| letter.seq);
+            let mut keys: Vec<(Vec<Letter>, Key)> = state
+                .parked
+                .iter()
+                .filter(|(_, letters)| {
+                    id.is_none_or(|id| letters.iter().any(|letter| letter.id == id))
+                })
+                .map(|(key, letters)| (letters.clone(), key.clone()))
+                .collect();
+            keys.sort_by_key(|(letters, _)| letters.first().map(|first| first.order));
+            if !keys.is_empty() {
+                chosen.push((place, keys));
+            }
         }
         match id {
-            Some(id) if chosen.is_empty() => Ok(Err(ControlError::NoSuchDeadLetter(id))),
-            _ => Ok(Ok(chosen)),
+            Some(id) if chosen.is_empty() => Err(ControlError::NoSuchDeadLetter(id)),
+            _ => Ok(chosen),
         }
+    }
+
+    /// The parked changes of a key, from the disk.
+    fn letters_of(&self, chosen: &Chosen) -> Result<Vec<DeadLetter>, Fatal> {
+        let Some(letters) = self.states[chosen.state].parked.get(&chosen.key) else {
+            return Ok(Vec::new());
+        };
+        let end = letters
+            .iter()
+            .position(|letter| letter.id == chosen.up_to)
+            .map_or(letters.len(), |place| place + 1);
+        let snapshot = self.view.snapshot();
+        letters[..end]
+            .iter()
+            .map(|letter| {
+                let found = snapshot.dead_letter(letter.id)?;
+                found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
+            })
+            .collect()
     }
 }

@@ -76,8 +76,13 @@ impl Checker<'_> {
     /// Checks `bytes` and takes them apart.
     ///
     /// # Errors
-    /// [`Fault::Protocol`] or [`Fault::LimitExceeded`] for the first effect that can't be.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<Effects, Fault> {
+    /// [`Fault::Protocol`] or [`Fault::LimitExceeded`] for the first effect that can't be, and the item that had it.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<Effects, (Fault, Option<u32>)> {
+        let mut at = None;
+        self.read(bytes, &mut at).map_err(|fault| (fault, at))
+    }
+
+    fn read(&self, bytes: &[u8], at: &mut Option<u32>) -> Result<Effects, Fault> {
         let broken = |what: String| Fault::Protocol(format!("its effects: {what}"));
         let decode = |error: rulemill_wire::DecodeError| broken(error.to_string());
         let mut reader = EffectsReader::new(bytes).map_err(decode)?;
@@ -86,10 +91,16 @@ impl Checker<'_> {
         // (place in writes, key's range, row's range): slices of the buffer once it is complete.
         let mut ranges = Vec::new();
         let mut builder = RowBuilder::default();
-        while let Some(effect) = reader.next_effect().map_err(decode)? {
+        loop {
+            *at = None;
+            let Some(effect) = reader.next_effect().map_err(decode)? else {
+                break;
+            };
+            let item = effect.item();
+            self.item(item)?;
+            *at = Some(item);
             match effect {
                 Effect::Put { table, item } | Effect::Delete { table, item } => {
-                    self.item(item)?;
                     let (linked, to) = self.owned(table)?;
                     let body = reader.body();
                     let start = buffer.len();
@@ -121,13 +132,7 @@ impl Checker<'_> {
                         row: None,
                     });
                 }
-                Effect::Timer {
-                    rule,
-                    item,
-                    key,
-                    due,
-                } => {
-                    self.item(item)?;
+                Effect::Timer { rule, key, due, .. } => {
                     self.rule(rule)?;
                     self.size(key.len(), "key_bytes_max", self.limits.key_bytes_max)?;
                     effects.timers.push(TimerEffect {
@@ -142,7 +147,6 @@ impl Checker<'_> {
                     topic,
                     body,
                 } => {
-                    self.item(item)?;
                     self.rule(rule)?;
                     if serde_json::from_str::<serde::de::IgnoredAny>(body).is_err() {
                         return Err(broken(format!(
@@ -161,7 +165,6 @@ impl Checker<'_> {
                     item,
                     message,
                 } => {
-                    self.item(item)?;
                     self.rule(rule)?;
                     effects.faults.push(FaultEffect {
                         rule,

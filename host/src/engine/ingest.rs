@@ -160,6 +160,7 @@ impl Ingest<'_> {
         self.next_seq = seq.next();
         Change {
             seq,
+            cause: seq,
             table,
             op,
             key,

@@ -1,5 +1,7 @@
 //! The items of a call: which changes a plugin gets, and their batch.
 
+use std::sync::Arc;
+
 use rulemill_wire::{
     batch::{BatchWriter, ItemHeader, Kind},
     codec,
@@ -8,16 +10,20 @@ use rulemill_wire::{
 use crate::{
     catalog::Catalog,
     change::{Change, Key, Op, Seq},
-    row::RowError,
+    row::{Row, RowError},
 };
 
-use super::link::LinkedTable;
+use super::{link::LinkedTable, state::Order};
 
 /// One thing that a plugin is told.
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {
     /// Its place in the order of all.
     pub(super) seq: Seq,
+    /// Which change of its table with that seq it is.
+    pub(super) nth: u32,
+    /// The source change behind it, as of which other tables are seen.
+    pub(super) cause: Seq,
     /// Its commit time.
     pub(super) time: i64,
     /// The rules that get it, as bits.
@@ -30,7 +36,7 @@ pub(super) struct Item<'a> {
 pub(super) enum Body<'a> {
     /// A row changed.
     Change {
-        change: &'a Change,
+        change: ChangeRef<'a>,
         /// The manifest's table.
         table: u16,
         /// The row was there before the rule was.
@@ -42,7 +48,96 @@ pub(super) enum Body<'a> {
     Tick,
 }
 
-impl Item<'_> {
+/// A change as it was made, or as one rule is told it because it missed an earlier one.
+#[derive(Debug, Clone)]
+pub(super) enum ChangeRef<'a> {
+    /// As it was made.
+    Made(&'a Change),
+    /// With another row before.
+    Told(Arc<Change>),
+}
+
+impl std::ops::Deref for ChangeRef<'_> {
+    type Target = Change;
+
+    #[inline]
+    fn deref(&self) -> &Change {
+        match self {
+            Self::Made(change) => change,
+            Self::Told(change) => change,
+        }
+    }
+}
+
+impl<'a> Item<'a> {
+    /// The item of a change, which is the `nth` of its table with its seq.
+    pub(super) fn of_change(change: &'a Change, nth: u32, table: u16, rules: u64) -> Self {
+        Self {
+            seq: change.seq,
+            nth,
+            cause: change.cause,
+            time: change.time,
+            rules,
+            body: Body::Change {
+                change: ChangeRef::Made(change),
+                table,
+                read: false,
+            },
+        }
+    }
+
+    /// A moment at which time has moved on.
+    pub(super) fn tick(seq: Seq, time: i64) -> Self {
+        Self {
+            seq,
+            nth: 0,
+            cause: seq,
+            time,
+            rules: 0,
+            body: Body::Tick,
+        }
+    }
+
+    /// Its place in what its rules are told.
+    pub(super) fn order(&self) -> Order {
+        Order {
+            seq: self.seq,
+            nth: self.nth,
+        }
+    }
+
+    /// The same change for some of its rules only, with another row before; `None` if nothing is left to tell.
+    pub(super) fn told(&self, rules: u64, before: Option<Row>) -> Option<Self> {
+        let Body::Change {
+            change,
+            table,
+            read,
+        } = &self.body
+        else {
+            return None;
+        };
+        let op = match (&before, &change.after) {
+            (None, None) => return None,
+            (None, Some(_)) => Op::Insert,
+            (Some(_), Some(_)) => Op::Update,
+            (Some(_), None) => Op::Delete,
+        };
+        let told = Change {
+            op,
+            before,
+            ..Change::clone(change)
+        };
+        Some(Self {
+            rules,
+            body: Body::Change {
+                change: ChangeRef::Told(Arc::new(told)),
+                table: *table,
+                read: *read,
+            },
+            ..self.clone()
+        })
+    }
+
     /// The changed row's key; all items of one rule are of one table.
     pub(super) fn key(&self) -> Option<Key> {
         match &self.body {
@@ -68,7 +163,7 @@ pub(super) fn write_batch(
     tables: &[LinkedTable],
     catalog: &Catalog,
 ) -> Batch {
-    let base = items.first().map_or(0, |item| item.seq.0);
+    let base = items.first().map_or(0, |item| item.cause.0);
     let mut writer = BatchWriter::new(base, watermark, items.len() * 48);
     let mut places = Vec::with_capacity(items.len());
     let mut unfit = Vec::new();
@@ -96,7 +191,8 @@ fn write_item(
     catalog: &Catalog,
 ) -> Result<(), RowError> {
     let header = |kind| ItemHeader {
-        seq: item.seq.0,
+        // What a rule sees of the order of things is that of the sources.
+        seq: item.cause.0,
         time: item.time,
         rules: item.rules,
         kind,

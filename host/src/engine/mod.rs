@@ -9,9 +9,11 @@
 //! input waits, and so do the sources behind it.
 
 mod access;
+mod apply;
 mod behind;
 mod dead_letters;
 mod effects;
+mod faults;
 mod handle;
 mod items;
 mod link;
@@ -25,12 +27,13 @@ mod schedule;
 mod setup;
 mod state;
 mod status;
+mod timers;
 mod view;
 
 mod ingest;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -53,11 +56,13 @@ pub use handle::{
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
 
 use behind::Step;
+use dead_letters::Retry;
 use ingest::GreatestKeys;
 use link::Linked;
 use requests::Requests;
 use schedule::{Schedule, Tick};
-use state::{RuleState, Timers};
+use state::RuleState;
+use timers::Timers;
 use view::View;
 
 /// What the engine can't go on after.
@@ -178,6 +183,8 @@ struct Engine {
     /// Places in `states` by `plugin.rule`.
     state_places: HashMap<String, usize>,
     timers: Timers,
+    /// Retries of parked changes that are under way.
+    retries: VecDeque<Retry>,
     last_seq: Seq,
     last_dead_letter: u64,
     /// The latest commit time seen.
@@ -226,6 +233,7 @@ impl Engine {
             states: Vec::new(),
             state_places: HashMap::new(),
             timers: Timers::default(),
+            retries: VecDeque::new(),
             last_seq: reader.last_seq(),
             last_dead_letter: reader.last_dead_letter()?,
             watermark: reader.watermark(),
@@ -393,6 +401,27 @@ impl Engine {
         Ok(())
     }
 
+    fn plugin_named(&self, name: &str) -> Option<usize> {
+        self.plugins.iter().position(|plugin| *plugin.name == *name)
+    }
+
+    /// Whether a plugin's timers wait for a rule of it that sets them and is still behind: they fire as it comes to them.
+    fn holds_timers(&self, plugin: usize) -> bool {
+        let manifest = self.plugins[plugin].plugin.manifest();
+        (0..manifest.rules.len()).any(|rule| {
+            manifest.rules[rule].sets_timers && self.states[self.state_of(plugin, rule)].is_behind()
+        })
+    }
+
+    /// Waits until all that was decided is on disk.
+    fn settle_all(&mut self) -> Result<(), Fatal> {
+        while self.is_unsettled() {
+            self.hand_over()?;
+            self.await_commit()?;
+        }
+        Ok(())
+    }
+
     /// Waits until the committer has nothing in hand, so that the snapshot holds all that anybody was told
     /// is durable.
     fn await_commit(&mut self) -> Result<(), Fatal> {
@@ -534,6 +563,9 @@ impl Engine {
         self.timers.next_due(|plugin, rule| {
             let place = self.state_places.get(&format!("{plugin}.{rule}"));
             place.is_some_and(|&place| self.states[place].takes_live())
+                && !self
+                    .plugin_named(plugin)
+                    .is_some_and(|place| self.holds_timers(place))
         })
     }
 

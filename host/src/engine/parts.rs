@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use crate::store::RuleStatus;
+
 use super::{
     Engine,
     items::{Body, Item},
@@ -15,9 +17,66 @@ use super::{
 pub(super) struct Part<'a> {
     pub(super) items: Vec<Item<'a>>,
     pub(super) watermark: i64,
+    pub(super) share: Share,
 }
 
-impl Part<'_> {
+/// How much of a call's time a part gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// A batch's first call.
+    Whole,
+    /// Part of a batch that ran out of time.
+    Search,
+    /// A change that did, alone.
+    Alone,
+}
+
+impl Share {
+    /// Its milliseconds. A call that runs out of time, the search through its items (two calls for each halving) and the verdict on
+    /// one of them come to about `ms_max`.
+    pub(super) fn of(self, ms_max: u64) -> u64 {
+        match self {
+            Self::Whole => ms_max / 2,
+            Self::Search => ms_max / 64,
+            Self::Alone => ms_max * 3 / 10,
+        }
+        .max(1)
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Cuts items into parts of `max` at the most, in each of which causes go up: a guest keeps what it looked up for as
+    /// long as nothing older comes.
+    pub(super) fn cut(items: Vec<Item<'a>>, watermark: i64, max: usize) -> Vec<Self> {
+        let ends = items.windows(2).enumerate();
+        let ends = ends.filter(|(_, pair)| pair[1].cause < pair[0].cause);
+        let mut ends: Vec<usize> = ends.map(|(place, _)| place + 1).collect();
+        if ends.is_empty() && items.len() <= max {
+            return vec![Part {
+                items,
+                watermark,
+                share: Share::Whole,
+            }];
+        }
+        ends.push(items.len());
+        let (mut parts, mut watermark, mut items) = (Vec::new(), watermark, items.into_iter());
+        let mut start = 0;
+        for end in ends {
+            while start < end {
+                let len = (end - start).min(max);
+                start += len;
+                let part = Part {
+                    items: items.by_ref().take(len).collect(),
+                    watermark,
+                    share: Share::Whole,
+                };
+                watermark = part.end();
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
     /// The latest time up to their end.
     pub(super) fn end(&self) -> i64 {
         let times = self.items.iter().map(|item| item.time);
@@ -58,7 +117,8 @@ impl Engine {
             let Some(rule) = manifest.iter().position(|rule| rule.name == name) else {
                 continue;
             };
-            let runs = self.states[self.state_of(plugin, rule)].takes_live();
+            let runs =
+                self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running;
             if rules & 1 << rule != 0 && runs && !known.contains(&(rule as u16, key.clone())) {
                 due.push((at, rule, key));
             }
@@ -73,6 +133,8 @@ impl Engine {
                 while let Some((at, rule, key)) = due.next_if(|(at, ..)| *at <= watermark) {
                     items.push(Item {
                         seq: item.seq,
+                        nth: item.nth,
+                        cause: item.cause,
                         time: item.time,
                         rules: 1 << rule,
                         body: Body::Timer {

@@ -8,14 +8,16 @@ use rulemill_wire::manifest::Manifest;
 use crate::{
     catalog::{Catalog, Table},
     change::{Done, Key, Receipt, Seq},
+    row::Row,
     rule::Plugin,
-    store::{PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
+    store::{LetterState, PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
 };
 
 use super::{
     Backfill, Control, ControlError, Engine, Fatal, PluginEvent, PluginOptions,
+    dead_letters::Retry,
     link::{self, Linked, LinkedRule, LinkedTable},
-    state::RuleState,
+    state::{Letter, Order, RuleState, Window},
 };
 
 /// A plugin's tables and rules, fitted to the catalog.
@@ -32,8 +34,30 @@ impl Engine {
         for letter in reader.dead_letters()? {
             let letter = letter?;
             let name = format!("{}.{}", letter.plugin, letter.rule);
-            if let Some(&place) = self.state_places.get(&name) {
-                self.states[place].park(Key::from(letter.key), letter.seq);
+            let Some(&place) = self.state_places.get(&name) else {
+                continue;
+            };
+            let state = &mut self.states[place];
+            if letter.state == LetterState::Skipped {
+                state.skipped.push_back(letter.id);
+                continue;
+            }
+            let parked = Letter {
+                id: letter.id,
+                order: Order {
+                    seq: letter.seq,
+                    nth: letter.nth,
+                },
+                bytes: letter.bytes(),
+            };
+            state.park(Key::from(letter.key), parked);
+        }
+        for gap in reader.gaps()? {
+            let gap = gap?;
+            let name = format!("{}.{}", gap.plugin, gap.rule);
+            if let (Some(&place), Some(seen)) = (self.state_places.get(&name), gap.seen) {
+                let gaps = &mut self.states[place].gaps;
+                gaps.insert(Key::from(gap.key), seen.map(Row::from));
             }
         }
         for timer in reader.timers()? {
@@ -113,15 +137,15 @@ impl Engine {
                 self.answer(reply, result);
             }
             Control::RetryDeadLetters { rule, id, reply } => {
-                self.await_commit()?;
-                let result = match self.chosen_rule(rule) {
-                    Ok(rule) => self.retry_dead_letters(rule, id)?,
-                    Err(error) => Err(error),
-                };
-                self.answer(reply, result);
+                match self
+                    .chosen_rule(rule)
+                    .and_then(|rule| self.begin_retry(rule, id))
+                {
+                    Ok(keys) => self.retries.push_back(Retry::new(keys, reply)),
+                    Err(error) => self.answer(reply, Err(error)),
+                }
             }
             Control::DropDeadLetters { rule, id, reply } => {
-                self.await_commit()?;
                 let result = match self.chosen_rule(rule) {
                     Ok(rule) => self.drop_dead_letters(rule, id)?,
                     Err(error) => Err(error),
@@ -135,7 +159,7 @@ impl Engine {
     }
 
     /// Answers a command once all that was decided up to here is on disk.
-    fn answer<T: Send + 'static>(
+    pub(super) fn answer<T: Send + 'static>(
         &mut self,
         reply: Sender<Result<T, ControlError>>,
         result: Result<T, ControlError>,
@@ -188,6 +212,8 @@ impl Engine {
         let state = &mut self.states[place];
         if state.record.at_head {
             state.record.cursor = self.last_seq;
+            state.record.cursor_changes = 0;
+            state.record.cursor_watermark = self.watermark;
             state.record.at_head = false;
         }
         state.record.status = status;
@@ -205,9 +231,10 @@ impl Engine {
                     state.record.plugin, state.record.rule
                 )));
             }
-            RuleStatus::Paused | RuleStatus::Halted(_) => {}
+            RuleStatus::Paused | RuleStatus::Halted(_) | RuleStatus::Tripped(_) => {}
         }
         state.record.status = RuleStatus::Running;
+        state.window = Window::default();
         state.dirty = true;
         self.schedule_dirty = true;
         self.finish(WriteSet::default(), 0);
@@ -471,13 +498,16 @@ impl Engine {
                 // Only a new version may have mended what halted the rule.
                 let goes_on = match state.record.status {
                     RuleStatus::Unloaded => true,
-                    RuleStatus::Halted(_) => state.record.version != version,
+                    RuleStatus::Halted(_) | RuleStatus::Tripped(_) => {
+                        state.record.version != version
+                    }
                     RuleStatus::Running | RuleStatus::Paused => false,
                 };
                 if goes_on {
                     state.record.status = RuleStatus::Running;
                     state.dirty = true;
                 }
+                state.window = Window::default();
                 continue;
             }
             let reads_rows =
@@ -492,6 +522,8 @@ impl Engine {
                 } else {
                     self.last_seq
                 },
+                cursor_changes: 0,
+                cursor_watermark: if from_log { i64::MIN } else { self.watermark },
                 at_head: !from_log,
                 backfill: reads_rows.then(Vec::new),
                 version,

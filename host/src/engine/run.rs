@@ -1,25 +1,29 @@
-//! Running rules: items into calls, calls into effects, effects into the view and the write set.
+//! Running rules: items into calls, calls into effects.
 //!
-//! A call that ends in a fault is made again in two halves, each in a fresh instance, until the item
-//! at fault stands alone; so one bad change costs a batch the logarithm of its length in calls. A rule
-//! that returns an error has already undone that item itself.
+//! Where a call ends in a fault nothing of it counts, and its items are handed over again in parts. A guest that says
+//! itself which item it was at (a panic), and effects that name one, leave two parts, before and behind it; else a part
+//! is halved, each half in a fresh instance, until the item at fault stands alone. So one bad change costs a batch a second run of
+//! its items at the best and the logarithm of their number in calls at the worst. A rule that returns an error
+//! has already undone that item itself.
+//!
+//! Time is shared out so that a change that never ends holds everybody else up for `plugin_call_ms_max` and no longer: half of it
+//! for the call that runs out of time, a little for each part in the search, the rest for the change alone.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    catalog::{Catalog, Table},
-    change::{Change, Key, Op, Seq},
+    change::{Change, Key, Seq},
     rule::Fault,
-    store::{DeadLetter, Notification, RowWrite, RuleStatus, TableWrites, TimerWrite, WriteSet},
+    store::{RuleStatus, WriteSet},
 };
 
 use super::{
     Engine, Fatal,
     access::CallState,
-    effects::{Checker, Effects},
+    effects::Checker,
     items::{Body, Item, write_batch},
-    parts::Part,
-    setup::OnError,
+    parts::{Part, Share},
+    state::Order,
 };
 
 /// The bits of a rule mask, as rule numbers.
@@ -43,9 +47,26 @@ pub(super) struct Output<'a> {
     pub(super) log_seq: Option<Seq>,
     /// Rules whose timers fire as the items' times reach them.
     pub(super) timers: u64,
-    /// Items are being run again after they had been parked: a fault parks nothing, it is collected here
-    /// by item (its place among the items handed in is lost, so by seq).
-    pub(super) retry: Option<&'a mut Vec<(Seq, String)>>,
+    /// Items are being run again after they had been parked: a fault parks nothing, it is noted here.
+    pub(super) retry: Option<&'a mut Failed>,
+}
+
+/// Keys of which a parked change failed again: which one, and the fault.
+pub(super) type Failed = HashMap<Key, (Order, String)>;
+
+/// What is next.
+enum Frame<'a> {
+    Run(Part<'a>),
+    /// The one rule of this item is at fault, with this message; what stands before the item has been run.
+    Verdict(Item<'a>, String, bool),
+}
+
+enum Outcome {
+    Taken,
+    /// The same items again, less those that are now refused. True if the call's effects were thrown away.
+    Again(bool),
+    /// The fault, and the item and the rule that are at fault if that is known.
+    Fault(Fault, Option<(usize, Option<u16>)>),
 }
 
 impl Engine {
@@ -54,154 +75,158 @@ impl Engine {
         &mut self,
         plugin: usize,
         items: Vec<Item<'_>>,
+        watermark: i64,
         output: &mut Output<'_>,
     ) -> Result<(), Fatal> {
         let max = self.limits.batch_changes_max.max(1);
-        let mut stack: Vec<Part<'_>> = Vec::new();
-        if items.len() > max {
-            let mut watermark = self.batch_watermark;
-            for items in items.chunks(max) {
-                let items = items.to_vec();
-                let part = Part { items, watermark };
-                watermark = part.end();
-                stack.push(part);
-            }
-            stack.reverse();
-        } else {
-            stack.push(Part {
-                items,
-                watermark: self.batch_watermark,
-            });
-        }
-        while let Some(Part {
-            mut items,
-            watermark,
-        }) = stack.pop()
-        {
+        let mut stack: Vec<Frame<'_>> = Part::cut(items, watermark, max)
+            .into_iter()
+            .rev()
+            .map(Frame::Run)
+            .collect();
+        while let Some(frame) = stack.pop() {
+            let mut part = match frame {
+                Frame::Run(part) => part,
+                Frame::Verdict(item, message, timed_out) => {
+                    let mut alone = vec![item];
+                    self.sift(plugin, &mut alone, output);
+                    for item in &alone {
+                        self.verdict(plugin, item, &message, timed_out, output);
+                    }
+                    continue;
+                }
+            };
             if output.timers != 0 {
-                self.fit_timers(plugin, &mut items, output.timers, watermark);
+                self.fit_timers(plugin, &mut part.items, output.timers, part.watermark);
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
-            self.drop_refused(plugin, &mut items, output);
-            if !items.iter().any(|item| !matches!(item.body, Body::Tick)) {
+            self.sift(plugin, &mut part.items, output);
+            if part
+                .items
+                .iter()
+                .all(|item| matches!(item.body, Body::Tick))
+            {
                 continue;
             }
-            match self.call(plugin, &mut items, watermark, output)? {
+            match self.call(plugin, &mut part, output)? {
                 Outcome::Taken => {}
-                Outcome::Again => {
-                    self.plugins[plugin].instance = None;
-                    stack.push(Part { items, watermark });
-                }
-                Outcome::Fault(fault) => {
-                    self.plugins[plugin].instance = None;
-                    tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = items.len(), "call faulted");
-                    if items.len() > 1 {
-                        let right = items.split_off(items.len() / 2);
-                        let left = Part { items, watermark };
-                        stack.push(Part {
-                            items: right,
-                            watermark: left.end(),
-                        });
-                        stack.push(left);
-                    } else if items[0].rules.count_ones() > 1 {
-                        // Which of the rules it was shows when each gets the item alone.
-                        for rule in bits(items[0].rules).collect::<Vec<_>>().into_iter().rev() {
-                            let mut alone = items.clone();
-                            alone[0].rules = 1 << rule;
-                            stack.push(Part {
-                                items: alone,
-                                watermark,
-                            });
-                        }
-                    } else {
-                        let message = fault.to_string();
-                        for rule in bits(items[0].rules) {
-                            self.take_fault(plugin, rule, &items[0], &message, output);
-                        }
+                Outcome::Again(called) => {
+                    if called {
+                        self.plugins[plugin].instance = None;
                     }
+                    stack.push(Frame::Run(part));
+                }
+                Outcome::Fault(fault, culprit) => {
+                    self.plugins[plugin].instance = None;
+                    tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
+                    divide(part, &fault, culprit, &mut stack);
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes away from items the rules that have stopped since, and parks what stands behind a parked key.
-    fn drop_refused(&mut self, plugin: usize, items: &mut Vec<Item<'_>>, output: &mut Output<'_>) {
-        if output.retry.is_some() {
+    /// Takes away from items the rules that have stopped since, parks what stands behind a parked key, and tells a rule
+    /// that has missed changes of a row what it needs to know.
+    fn sift(&mut self, plugin: usize, items: &mut Vec<Item<'_>>, output: &mut Output<'_>) {
+        if let Some(failed) = &output.retry {
+            items.retain(|item| {
+                let failed = item.key().and_then(|key| failed.get(&key));
+                failed.is_none_or(|(order, _)| item.order() < *order)
+            });
             return;
         }
-        // Rules that stopped in this batch, each with the last seq that it may still handle.
-        let mut stopped: Vec<(u64, Seq)> = Vec::new();
-        let mut parking = 0;
+        let (mut stopped, mut parking, mut gapped) = (0u64, 0u64, 0u64);
         for rule in 0..self.plugins[plugin].rules.len() {
             let state = &self.states[self.state_of(plugin, rule)];
             if state.record.status != RuleStatus::Running {
-                stopped.push((1 << rule, state.record.cursor));
+                stopped |= 1 << rule;
             } else if !state.parked.is_empty() {
                 parking |= 1 << rule;
             }
+            if !state.gaps.is_empty() {
+                gapped |= 1 << rule;
+            }
         }
-        if stopped.is_empty() && parking == 0 {
+        if stopped | parking | gapped == 0 {
             return;
         }
-        for item in items.iter_mut() {
-            for &(bit, cursor) in &stopped {
-                if item.seq > cursor {
-                    item.rules &= !bit;
+        for mut item in std::mem::take(items) {
+            for rule in bits(item.rules & stopped) {
+                // It may still handle what stands before the place where it stopped.
+                if !self.states[self.state_of(plugin, rule)].has_passed(item.order()) {
+                    item.rules &= !(1 << rule);
                 }
             }
-            if item.rules & parking == 0 {
-                continue;
-            }
-            let Some(key) = item.key() else { continue };
-            for rule in bits(item.rules & parking) {
-                let state = self.state_of(plugin, rule);
-                if self.states[state].waits(&key, item.seq) {
-                    item.rules &= !(1 << rule);
-                    let behind = "waits behind a parked change of the same key";
-                    self.park(plugin, rule, item, behind, output.write_set);
-                    if !self.is_running(plugin, rule) {
-                        // No room to park it: the rule has halted before it.
-                        stopped.push((1 << rule, self.states[state].record.cursor));
-                        parking &= !(1 << rule);
+            if item.rules & (parking | gapped) != 0
+                && let Some(key) = item.key()
+            {
+                for rule in bits(item.rules & parking) {
+                    let state = self.state_of(plugin, rule);
+                    if self.states[state].waits(&key, item.order()) {
+                        item.rules &= !(1 << rule);
+                        self.park_behind(plugin, rule, &item, output.write_set);
+                        if self.states[state].record.status != RuleStatus::Running {
+                            // No room to park it: the rule has stopped before it.
+                            stopped |= 1 << rule;
+                            parking &= !(1 << rule);
+                        }
                     }
                 }
+                for rule in bits(item.rules & gapped) {
+                    let state = self.state_of(plugin, rule);
+                    let Some(seen) = self.states[state].gaps.get(&key).cloned() else {
+                        continue;
+                    };
+                    // The rules of an item are called in their order.
+                    let earlier = item.rules & ((1 << rule) - 1);
+                    if earlier != 0 {
+                        items.push(Item {
+                            rules: earlier,
+                            ..item.clone()
+                        });
+                    }
+                    match item.told(1 << rule, seen) {
+                        Some(told) => items.push(told),
+                        None => self.close_gap(state, &key, output.write_set),
+                    }
+                    item.rules &= !(earlier | 1 << rule);
+                }
+            }
+            if item.rules != 0 || matches!(item.body, Body::Tick) {
+                items.push(item);
             }
         }
-        items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
-    }
-
-    fn is_running(&self, plugin: usize, rule: usize) -> bool {
-        self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
     }
 
     fn call(
         &mut self,
         plugin: usize,
-        items: &mut [Item<'_>],
-        watermark: i64,
+        part: &mut Part<'_>,
         output: &mut Output<'_>,
     ) -> Result<Outcome, Fatal> {
+        let items = &mut part.items;
         let catalog = self.catalog.load();
         let linked = &mut self.plugins[plugin];
         let tables = linked.tables.clone();
-        let batch = write_batch(items, watermark, &tables, &catalog);
+        let batch = write_batch(items, part.watermark, &tables, &catalog);
         if !batch.unfit.is_empty() {
             for (place, error) in batch.unfit {
                 for rule in bits(items[place].rules) {
-                    // What stands behind a halt is dropped with all that does.
-                    if output.retry.is_some() || self.is_running(plugin, rule) {
-                        self.take_fault(plugin, rule, &items[place], &error.to_string(), output);
-                        items[place].rules &= !(1 << rule);
+                    let mut alone = vec![Item {
+                        rules: 1 << rule,
+                        ..items[place].clone()
+                    }];
+                    // What stands behind a halt, or an unfit row of the same key, is dealt with as that says.
+                    self.sift(plugin, &mut alone, output);
+                    for item in &alone {
+                        self.verdict(plugin, item, &error.to_string(), false, output);
                     }
+                    items[place].rules &= !(1 << rule);
                 }
             }
-            if output.retry.is_none() && self.plugins[plugin].options.on_error != OnError::Skip {
-                return Ok(Outcome::Again);
-            }
-            if batch.places.is_empty() {
-                return Ok(Outcome::Taken);
-            }
+            items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
+            return Ok(Outcome::Again(false));
         }
         let linked = &mut self.plugins[plugin];
         let instance = match &mut linked.instance {
@@ -209,7 +234,7 @@ impl Engine {
             none => match linked.plugin.instantiate() {
                 Ok(instance) => none.insert(instance),
                 Err(Fault::Store(error)) => return Err(Fatal::store(error)),
-                Err(fault) => return Ok(Outcome::Fault(fault)),
+                Err(fault) => return Ok(Outcome::Fault(fault, None)),
             },
         };
         let state = Arc::new(CallState {
@@ -219,10 +244,17 @@ impl Engine {
             page_rows_max: self.limits.scan_page_rows_max,
             page_bytes_max: self.limits.effects_bytes_max,
         });
+        instance.set_time(part.share.of(self.limits.plugin_call_ms_max));
         let bytes = match instance.apply(&batch.bytes, state) {
             Ok(bytes) => bytes,
             Err(Fault::Store(error)) => return Err(Fatal::store(error)),
-            Err(fault) => return Ok(Outcome::Fault(fault)),
+            Err(fault) => {
+                let culprit = instance.culprit().and_then(|at| {
+                    let place = batch.places.get(at.item as usize)?;
+                    Some((*place as usize, u16::try_from(at.rule).ok()))
+                });
+                return Ok(Outcome::Fault(fault, culprit));
+            }
         };
         let checker = Checker {
             tables: &tables,
@@ -233,305 +265,96 @@ impl Engine {
         };
         let effects = match checker.check(&bytes) {
             Ok(effects) => effects,
-            Err(fault) => return Ok(Outcome::Fault(fault)),
+            Err((fault, at)) => {
+                let place = at.map(|at| batch.places[at as usize] as usize);
+                return Ok(Outcome::Fault(fault, place.map(|place| (place, None))));
+            }
         };
         if !effects.faults.is_empty()
             && self.take_faults(plugin, items, &batch.places, &effects, output)
         {
-            return Ok(Outcome::Again);
+            return Ok(Outcome::Again(true));
         }
         self.take_effects(plugin, items, &batch.places, effects, &catalog, output)?;
         Ok(Outcome::Taken)
     }
-
-    /// Deals with the errors that rules returned. True if the call must be made again without some
-    /// items, because they came after a parked change of the same key or after a rule's halt.
-    fn take_faults(
-        &mut self,
-        plugin: usize,
-        items: &mut [Item<'_>],
-        places: &[u32],
-        effects: &Effects,
-        output: &mut Output<'_>,
-    ) -> bool {
-        let parks =
-            self.plugins[plugin].options.on_error == OnError::Park && output.retry.is_none();
-        // By item, so that a key's first fault is the one that parks it.
-        let mut faults: Vec<_> = effects.faults.iter().collect();
-        faults.sort_by_key(|fault| fault.item);
-        let mut parked: HashMap<(u16, Key), u32> = HashMap::new();
-        let mut halted = 0u64;
-        let mut again = false;
-        for fault in faults {
-            let place = places[fault.item as usize];
-            let item = &items[place as usize];
-            let bit = 1 << fault.rule;
-            if halted & bit != 0 || item.rules & bit == 0 {
-                continue;
-            }
-            if parks && let Some(key) = item.key() {
-                let first = *parked.entry((fault.rule, key)).or_insert(place);
-                if first != place {
-                    // It is parked behind the first when the rest is run again.
-                    again = true;
-                    continue;
-                }
-            }
-            let rule = usize::from(fault.rule);
-            self.take_fault(plugin, rule, item, &fault.message, output);
-            if self.states[self.state_of(plugin, rule)].record.status != RuleStatus::Running {
-                halted |= bit;
-                again = true;
-            }
-            items[place as usize].rules &= !bit;
-        }
-        if parked.is_empty() {
-            return again;
-        }
-        let rules = parked.keys().fold(0u64, |mask, (rule, _)| mask | 1 << rule);
-        again
-            || items.iter().enumerate().any(|(place, item)| {
-                item.rules & rules != 0
-                    && item.key().is_some_and(|key| {
-                        bits(item.rules & rules).any(|rule| {
-                            parked
-                                .get(&(rule as u16, key.clone()))
-                                .is_some_and(|&first| place as u32 > first)
-                        })
-                    })
-            })
-    }
-
-    /// Does with one rule's fault on one item what the plugin's `on_error` says.
-    fn take_fault(
-        &mut self,
-        plugin: usize,
-        rule: usize,
-        item: &Item<'_>,
-        message: &str,
-        output: &mut Output<'_>,
-    ) {
-        if let Some(retry) = &mut output.retry {
-            retry.push((item.seq, message.to_owned()));
-            return;
-        }
-        let place = self.state_of(plugin, rule);
-        let linked = &self.plugins[plugin];
-        let name = linked.rules[rule].full_name.clone();
-        self.states[place].fault(message);
-        let is_row = item.key().is_some();
-        match linked.options.on_error {
-            OnError::Skip if is_row => {
-                tracing::warn!(
-                    rule = &*name,
-                    seq = item.seq.0,
-                    error = message,
-                    "skipped a change"
-                );
-            }
-            OnError::Park if is_row => {
-                tracing::warn!(
-                    rule = &*name,
-                    seq = item.seq.0,
-                    error = message,
-                    "parked a change"
-                );
-                self.park(plugin, rule, item, message, output.write_set);
-            }
-            _ => {
-                // A timer can't be set aside, so the rule stops before it and the timer stays set.
-                tracing::error!(rule = &*name, seq = item.seq.0, error = message, "halted");
-                let state = &mut self.states[place];
-                state.record.version = self.plugins[plugin].version;
-                state.record.status =
-                    RuleStatus::Halted(format!("faulted on change {}: {message}", item.seq));
-                state.record.cursor = Seq(item.seq.0.saturating_sub(1));
-                state.record.at_head = false;
-                self.schedule_dirty = true;
-            }
-        }
-    }
-
-    /// Sets a change aside for a rule.
-    pub(super) fn park(
-        &mut self,
-        plugin: usize,
-        rule: usize,
-        item: &Item<'_>,
-        message: &str,
-        write_set: &mut WriteSet,
-    ) {
-        let Body::Change { change, .. } = &item.body else {
-            return;
-        };
-        let place = self.state_of(plugin, rule);
-        let state = &mut self.states[place];
-        if state.parked_count >= self.limits.dead_letters_max as u64 {
-            state.record.version = self.plugins[plugin].version;
-            state.record.status = RuleStatus::Halted(format!(
-                "{} changes are parked, which is limits.dead_letters_max: retry or drop some, then resume the rule",
-                state.parked_count
-            ));
-            state.record.cursor = Seq(item.seq.0.saturating_sub(1));
-            state.record.at_head = false;
-            state.dirty = true;
-            self.schedule_dirty = true;
-            return;
-        }
-        state.park(change.key.clone(), item.seq);
-        state.dirty = true;
-        self.last_dead_letter += 1;
-        write_set.dead_letters.push(DeadLetter {
-            id: self.last_dead_letter,
-            plugin: state.record.plugin.clone(),
-            rule: state.record.rule.clone(),
-            version: self.plugins[plugin].version,
-            seq: item.seq,
-            table: change.table,
-            op: change.op,
-            key: change.key.to_vec(),
-            before: change.before.as_ref().map(|row| row.to_vec()),
-            after: change.after.as_ref().map(|row| row.to_vec()),
-            time: change.time,
-            error: message.to_owned(),
-            parked_at: (self.clock)(),
-        });
-    }
-
-    fn take_effects(
-        &mut self,
-        plugin: usize,
-        items: &[Item<'_>],
-        places: &[u32],
-        effects: Effects,
-        catalog: &Catalog,
-        output: &mut Output<'_>,
-    ) -> Result<(), Fatal> {
-        let linked = &self.plugins[plugin];
-        let item_of = |item: u32| &items[places[item as usize] as usize];
-        let version = linked.version;
-        let tables = linked.tables.clone();
-        let name = linked.name.clone();
-        let mut by_table: Vec<TableWrites> = Vec::new();
-        let mut writes = effects.writes;
-        // Stable, so in the guest's order where one item wrote several rows.
-        writes.sort_by_key(|write| write.item);
-        for write in writes {
-            let table: &Table = catalog.table(tables[usize::from(write.table)].id);
-            let before = self.view.row(table, &write.key)?;
-            if before == write.row {
-                continue;
-            }
-            // At once: a plugin that breaks its contract and writes a row twice gets what it wrote last.
-            self.view_mut()
-                .put_derived(table, write.key.clone(), write.row.clone());
-            let item = item_of(write.item);
-            let change = Change {
-                seq: output.log_seq.unwrap_or(item.seq),
-                table: table.id,
-                op: match (&before, &write.row) {
-                    (None, _) => Op::Insert,
-                    (Some(_), Some(_)) => Op::Update,
-                    (Some(_), None) => Op::Delete,
-                },
-                key: write.key.clone(),
-                before: before.clone(),
-                after: write.row.clone(),
-                time: item.time,
-            };
-            output.derived.push(change);
-            let rows = match by_table.iter_mut().find(|writes| writes.table == table.id) {
-                Some(writes) => &mut writes.rows,
-                None => {
-                    by_table.push(TableWrites {
-                        table: table.id,
-                        generation: table.generation,
-                        rows: Vec::new(),
-                    });
-                    let last = by_table.len() - 1;
-                    &mut by_table[last].rows
-                }
-            };
-            rows.push(RowWrite {
-                key: write.key,
-                before: if table.indexes.is_empty() {
-                    None
-                } else {
-                    before
-                },
-                after: write.row,
-                seq: item.seq,
-                version,
-            });
-        }
-        output.write_set.tables.append(&mut by_table);
-        // Timers that were delivered are spent, unless the effects set them again.
-        let mut timers: Vec<TimerWrite> = Vec::new();
-        let rules = &self.plugins[plugin].plugin.manifest().rules;
-        for &place in places {
-            if let Body::Timer { rule, key, .. } = &items[place as usize].body {
-                timers.push(TimerWrite {
-                    plugin: name.to_string(),
-                    rule: rules[usize::from(*rule)].name.clone(),
-                    key: key.clone(),
-                    due: None,
-                });
-            }
-        }
-        for timer in effects.timers {
-            timers.push(TimerWrite {
-                plugin: name.to_string(),
-                rule: rules[usize::from(timer.rule)].name.clone(),
-                key: timer.key,
-                due: timer.due,
-            });
-        }
-        let mut ordinals: HashMap<(u16, u32), u32> = HashMap::new();
-        for notification in effects.notifications {
-            let item = item_of(notification.item);
-            let ordinal = ordinals
-                .entry((notification.rule, notification.item))
-                .or_default();
-            output.write_set.notifications.push(Notification {
-                id: 0,
-                seq: item.seq,
-                plugin: name.to_string(),
-                rule: rules[usize::from(notification.rule)].name.clone(),
-                ordinal: *ordinal,
-                topic: notification.topic,
-                body: notification.body,
-                time: item.time,
-            });
-            *ordinal += 1;
-        }
-        for timer in timers {
-            self.timers.apply(&timer);
-            output.write_set.timers.push(timer);
-        }
-        // Items handled, by rule.
-        let mut counts = [0u64; 64];
-        for &place in places {
-            for rule in bits(items[place as usize].rules) {
-                counts[rule] += 1;
-            }
-        }
-        let rules = self.plugins[plugin].rules.len();
-        for (rule, count) in counts.into_iter().enumerate().take(rules) {
-            if count > 0 {
-                let place = self.state_of(plugin, rule);
-                let state = &mut self.states[place];
-                state.record.changes += count;
-                state.record.version = version;
-                state.dirty = true;
-            }
-        }
-        Ok(())
-    }
 }
 
-enum Outcome {
-    Taken,
-    /// The same items again, less those that are now refused.
-    Again,
-    Fault(Fault),
+/// What to do with a part whose call faulted, last thing first.
+fn divide<'a>(
+    mut part: Part<'a>,
+    fault: &Fault,
+    culprit: Option<(usize, Option<u16>)>,
+    stack: &mut Vec<Frame<'a>>,
+) {
+    let timed_out = matches!(fault, Fault::TimeOut { .. });
+    let share = match part.share {
+        Share::Whole if timed_out => Share::Search,
+        share => share,
+    };
+    let (place, rule) = match culprit {
+        Some((place, rule)) => (place, rule),
+        None if part.items.len() == 1 => (0, None),
+        None => {
+            let right = part.items.split_off(part.items.len() / 2);
+            part.share = share;
+            stack.push(Frame::Run(Part {
+                items: right,
+                watermark: part.end(),
+                share,
+            }));
+            stack.push(Frame::Run(part));
+            return;
+        }
+    };
+    let mut behind = part.items.split_off(place);
+    let before = part;
+    let watermark = before.end();
+    let item = &mut behind[0];
+    let rules = match rule {
+        Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
+        _ => item.rules,
+    };
+    let of_rules = |rules: u64| Item {
+        rules,
+        ..behind[0].clone()
+    };
+    let alone: Vec<Frame<'a>> = if rules.count_ones() != 1 {
+        // Which of the rules it was shows when each gets the item alone.
+        let alone = bits(rules).map(|rule| Part {
+            items: vec![of_rules(1 << rule)],
+            watermark,
+            share: Share::Alone,
+        });
+        let frames: Vec<_> = alone.map(Frame::Run).collect();
+        behind.remove(0);
+        frames
+    } else if before.share == Share::Search && culprit.is_none() {
+        // It has had a moment only.
+        let part = Part {
+            items: vec![of_rules(rules)],
+            watermark,
+            share: Share::Alone,
+        };
+        behind.remove(0);
+        vec![Frame::Run(part)]
+    } else {
+        let verdict = Frame::Verdict(of_rules(rules), fault.to_string(), timed_out);
+        behind[0].rules &= !rules;
+        if behind[0].rules == 0 {
+            behind.remove(0);
+        }
+        vec![verdict]
+    };
+    if !behind.is_empty() {
+        stack.push(Frame::Run(Part {
+            items: behind,
+            watermark,
+            share: before.share,
+        }));
+    }
+    stack.extend(alone.into_iter().rev());
+    if !before.items.is_empty() {
+        stack.push(Frame::Run(before));
+    }
 }

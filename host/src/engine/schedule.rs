@@ -70,7 +70,9 @@ impl Engine {
                     }
                     call.ticks |= manifest.rules[number].sets_timers;
                     let Some(input) = rule.input else {
-                        call.timers |= bit;
+                        if !self.holds_timers(place) {
+                            call.timers |= bit;
+                        }
                         continue;
                     };
                     let table = plugin.tables[usize::from(input)].id.0 as usize;
@@ -127,7 +129,7 @@ impl Engine {
                     timers: call.timers,
                     retry: None,
                 };
-                result = self.run_items(call.plugin, items, &mut output);
+                result = self.run_items(call.plugin, items, self.batch_watermark, &mut output);
                 if result.is_err() {
                     break 'levels;
                 }
@@ -152,6 +154,7 @@ impl Engine {
         let mut late: Vec<&Change> = derived.iter().filter(wanted).collect();
         // Stable: changes of one seq stay in the order of their tables' levels.
         late.sort_by_key(|change| change.seq);
+        let mut counter = Counter::default();
         let mut chooser = Chooser {
             engine: self,
             call,
@@ -161,12 +164,12 @@ impl Engine {
         let mut late = late.into_iter().peekable();
         for change in source {
             while let Some(earlier) = late.next_if(|late| late.seq < change.seq) {
-                chooser.change(earlier);
+                chooser.change(earlier, counter.count(earlier));
             }
-            chooser.change(change);
+            chooser.change(change, 0);
         }
         for change in late {
-            chooser.change(change);
+            chooser.change(change, counter.count(change));
         }
         if let Some(tick) = tick {
             chooser.tick(tick.seq, tick.time);
@@ -191,7 +194,7 @@ struct Chooser<'e, 'c, 'a> {
 
 impl<'a> Chooser<'_, '_, 'a> {
     #[inline]
-    fn change(&mut self, change: &'a Change) {
+    fn change(&mut self, change: &'a Change, nth: u32) {
         let before = self.items.len();
         for &(table, mut rules) in self.call.routes(change.table) {
             if rules & self.call.backfilling != 0 {
@@ -203,20 +206,11 @@ impl<'a> Chooser<'_, '_, 'a> {
                 }
             }
             if rules != 0 {
-                self.items.push(Item {
-                    seq: change.seq,
-                    time: change.time,
-                    rules,
-                    body: Body::Change {
-                        change,
-                        table,
-                        read: false,
-                    },
-                });
+                self.items.push(Item::of_change(change, nth, table, rules));
             }
         }
         if self.items.len() == before && change.time > self.watermark {
-            self.tick(change.seq, change.time);
+            self.tick(change.cause, change.time);
         }
         self.watermark = self.watermark.max(change.time);
     }
@@ -224,12 +218,44 @@ impl<'a> Chooser<'_, '_, 'a> {
     /// Time has come to `time`.
     fn tick(&mut self, seq: Seq, time: i64) {
         if self.call.ticks || self.call.timers != 0 {
-            self.items.push(Item {
-                seq,
-                time,
-                rules: 0,
-                body: Body::Tick,
-            });
+            self.items.push(Item::tick(seq, time));
+        }
+    }
+}
+
+/// Counts the changes of each table that share a seq.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    seq: Seq,
+    tables: Vec<(TableId, u32)>,
+}
+
+impl Counter {
+    /// How many changes of a table with this seq have been counted.
+    pub(super) fn of(&self, seq: Seq, table: TableId) -> u32 {
+        let found = self.tables.iter().find(|(counted, _)| *counted == table);
+        found.map_or(0, |(_, count)| if seq == self.seq { *count } else { 0 })
+    }
+
+    /// Which change of its table with its seq this one is, from 0. Changes come in the order of their seqs.
+    pub(super) fn count(&mut self, change: &Change) -> u32 {
+        if change.seq != self.seq {
+            self.seq = change.seq;
+            self.tables.clear();
+        }
+        match self
+            .tables
+            .iter_mut()
+            .find(|(table, _)| *table == change.table)
+        {
+            Some((_, count)) => {
+                *count += 1;
+                *count - 1
+            }
+            None => {
+                self.tables.push((change.table, 1));
+                0
+            }
         }
     }
 }

@@ -1,30 +1,46 @@
-//! What the engine remembers of each rule and each timer between batches.
+//! What the engine remembers of each rule between batches: its record, what is parked for it and what it missed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::{
     change::{Key, Seq},
-    store::{RuleRecord, RuleStatus, TimerWrite},
+    limits::Limits,
+    row::Row,
+    store::{RuleRecord, RuleStatus},
 };
+
+/// A change's place in what a rule is told: its seq, and which change of its table with that seq it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Order {
+    pub(super) seq: Seq,
+    pub(super) nth: u32,
+}
 
 /// A rule, whether or not its plugin is loaded.
 #[derive(Debug)]
 pub(super) struct RuleState {
     pub(super) record: RuleRecord,
-    /// Keys with parked changes.
-    pub(super) parked: HashMap<Key, Parked>,
+    /// Keys with parked changes, each key's in their order.
+    pub(super) parked: HashMap<Key, Vec<Letter>>,
     /// Parked changes in all.
     pub(super) parked_count: u64,
+    /// Bytes of their keys and rows.
+    pub(super) parked_bytes: u64,
+    /// Rows of which the rule has missed changes, as it last saw them.
+    pub(super) gaps: HashMap<Key, Option<Row>>,
+    /// Numbers of skipped changes that are kept to be read, oldest first.
+    pub(super) skipped: std::collections::VecDeque<u64>,
+    pub(super) window: Window,
     /// The record differs from what the store holds.
     pub(super) dirty: bool,
 }
 
-/// The parked changes of a key.
+/// A parked change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parked {
-    count: u32,
-    /// The first of them: what comes before it doesn't wait for it.
-    first: Seq,
+pub(super) struct Letter {
+    pub(super) id: u64,
+    pub(super) order: Order,
+    pub(super) bytes: u64,
 }
 
 impl RuleState {
@@ -33,8 +49,17 @@ impl RuleState {
             record,
             parked: HashMap::new(),
             parked_count: 0,
+            parked_bytes: 0,
+            gaps: HashMap::new(),
+            skipped: std::collections::VecDeque::new(),
+            window: Window::default(),
             dirty: true,
         }
+    }
+
+    /// `plugin.rule`.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}.{}", self.record.plugin, self.record.rule)
     }
 
     /// Whether live changes go to it.
@@ -47,6 +72,21 @@ impl RuleState {
         self.record.status == RuleStatus::Running && !self.record.at_head
     }
 
+    /// Whether its cursor has passed a change.
+    pub(super) fn has_passed(&self, order: Order) -> bool {
+        let (cursor, next) = (self.record.cursor, self.record.cursor.next());
+        order.seq <= cursor || (order.seq == next && order.nth < self.record.cursor_changes)
+    }
+
+    /// Puts its cursor right before a change and takes it from the head.
+    pub(super) fn stop_before(&mut self, order: Order, status: RuleStatus) {
+        self.record.cursor = Seq(order.seq.0.saturating_sub(1));
+        self.record.cursor_changes = order.nth;
+        self.record.at_head = false;
+        self.record.status = status;
+        self.dirty = true;
+    }
+
     /// Whether a row with this key has been read, or will be, by the backfill that is under way.
     pub(super) fn is_ahead_of_backfill(&self, key: &[u8]) -> bool {
         self.record
@@ -55,31 +95,44 @@ impl RuleState {
             .is_some_and(|position| key > &position[..])
     }
 
-    pub(super) fn park(&mut self, key: Key, seq: Seq) {
-        let none = Parked {
-            count: 0,
-            first: seq,
-        };
-        let parked = self.parked.entry(key).or_insert(none);
-        parked.count += 1;
-        parked.first = parked.first.min(seq);
+    pub(super) fn park(&mut self, key: Key, letter: Letter) {
+        let letters = self.parked.entry(key).or_default();
+        let place = letters.partition_point(|earlier| earlier.order < letter.order);
+        letters.insert(place, letter);
         self.parked_count += 1;
+        self.parked_bytes += letter.bytes;
     }
 
     /// Whether a change stands behind a parked one of its key.
-    pub(super) fn waits(&self, key: &[u8], seq: Seq) -> bool {
+    pub(super) fn waits(&self, key: &[u8], order: Order) -> bool {
         self.parked
             .get(key)
-            .is_some_and(|parked| seq >= parked.first)
+            .and_then(|letters| letters.first())
+            .is_some_and(|first| order >= first.order)
     }
 
-    pub(super) fn unpark(&mut self, key: &[u8]) {
-        if let Some(parked) = self.parked.get_mut(key) {
-            parked.count -= 1;
+    pub(super) fn unpark(&mut self, key: &[u8], id: u64) {
+        let Some(letters) = self.parked.get_mut(key) else {
+            return;
+        };
+        if let Some(place) = letters.iter().position(|letter| letter.id == id) {
+            let letter = letters.remove(place);
             self.parked_count -= 1;
-            if parked.count == 0 {
-                self.parked.remove(key);
-            }
+            self.parked_bytes -= letter.bytes;
+        }
+        if letters.is_empty() {
+            self.parked.remove(key);
+        }
+    }
+
+    /// Whether another parked change of this size would be too much, and by which limit.
+    pub(super) fn is_full(&self, bytes: u64, limits: &Limits) -> Option<&'static str> {
+        if self.parked_count >= limits.dead_letters_max as u64 {
+            Some("dead_letters_max")
+        } else if self.parked_bytes + bytes > limits.dead_letters_bytes_max as u64 {
+            Some("dead_letters_bytes_max")
+        } else {
+            None
         }
     }
 
@@ -90,61 +143,48 @@ impl RuleState {
     }
 }
 
-/// Timers that are set, by plugin and rule: those of a rule that doesn't run must cost the others nothing.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    rules: BTreeMap<(String, String), RuleTimers>,
+/// How a rule has fared lately: what the breaker goes by. Older changes count for less and less.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Window {
+    changes: u64,
+    faults: u64,
+    time_outs: u64,
 }
 
-/// A rule's timers.
-#[derive(Debug, Default)]
-struct RuleTimers {
-    /// By due and key.
-    order: BTreeSet<(i64, String)>,
-    due: HashMap<String, i64>,
-}
-
-impl Timers {
-    /// Sets, moves or clears a timer.
-    pub(super) fn apply(&mut self, write: &TimerWrite) {
-        let rule = (write.plugin.clone(), write.rule.clone());
-        let timers = self.rules.entry(rule).or_default();
-        if let Some(old) = timers.due.remove(&write.key) {
-            timers.order.remove(&(old, write.key.clone()));
-        }
-        if let Some(due) = write.due {
-            timers.order.insert((due, write.key.clone()));
-            timers.due.insert(write.key.clone(), due);
+impl Window {
+    /// Counts changes that were handled or faulted on.
+    pub(super) fn add(&mut self, changes: u64, faults: u64, limits: &Limits) {
+        let max = limits.breaker_window_changes.max(1);
+        self.changes += changes;
+        self.faults += faults;
+        if self.changes > max {
+            self.faults = self.faults * max / self.changes;
+            self.time_outs = self.time_outs * max / self.changes;
+            self.changes = max;
         }
     }
 
-    /// Whether a timer is set, and for this moment.
-    pub(super) fn is_set(&self, plugin: &str, rule: &str, key: &str, due: i64) -> bool {
-        let rule = (plugin.to_owned(), rule.to_owned());
-        let timers = self.rules.get(&rule);
-        timers.and_then(|timers| timers.due.get(key)) == Some(&due)
+    /// Counts a call that ran out of time.
+    pub(super) fn add_time_out(&mut self) {
+        self.time_outs += 1;
     }
 
-    /// A plugin's timers that are due at `time` or before, in the order (due, rule, key).
-    pub(super) fn due(&self, plugin: &str, time: i64) -> Vec<(i64, String, String)> {
-        let mut found = Vec::new();
-        for ((owner, rule), timers) in &self.rules {
-            if owner == plugin {
-                let due = timers.order.iter().take_while(|(due, _)| *due <= time);
-                found.extend(due.map(|(due, key)| (*due, rule.clone(), key.clone())));
-            }
+    /// Why the rule had better be paused if it were now to handle so many changes and fault on so many of them.
+    pub(super) fn trips(&self, changes: u64, faults: u64, limits: &Limits) -> Option<String> {
+        let (changes, faults) = (self.changes + changes, self.faults + faults);
+        if changes >= limits.breaker_changes_min
+            && faults * 100 > changes * limits.breaker_faults_percent
+        {
+            return Some(format!(
+                "it faulted on {faults} of its last {changes} changes"
+            ));
         }
-        found.sort();
-        found
-    }
-
-    /// When the next timer is due of those whose rule `runs`, by plugin and rule.
-    pub(super) fn next_due(&self, runs: impl Fn(&str, &str) -> bool) -> Option<i64> {
-        self.rules
-            .iter()
-            .filter(|((plugin, rule), _)| runs(plugin, rule))
-            .filter_map(|(_, timers)| timers.order.first())
-            .map(|(due, _)| *due)
-            .min()
+        if self.time_outs >= limits.breaker_timeouts_max {
+            return Some(format!(
+                "{} of its last {changes} changes ran out of time",
+                self.time_outs
+            ));
+        }
+        None
     }
 }

@@ -27,6 +27,7 @@ impl Engine {
                     RuleStatus::Running => "running".to_owned(),
                     RuleStatus::Paused => "paused".to_owned(),
                     RuleStatus::Halted(reason) => format!("halted: {reason}"),
+                    RuleStatus::Tripped(reason) => format!("paused: {reason}"),
                     RuleStatus::Unloaded => "unloaded".to_owned(),
                 };
                 (

@@ -337,6 +337,7 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
                 RuleStatus::Running => "not running".to_owned(),
                 RuleStatus::Paused => "paused".to_owned(),
                 RuleStatus::Halted(reason) => format!("halted: {reason}"),
+                RuleStatus::Tripped(reason) => format!("paused: {reason}"),
                 RuleStatus::Unloaded => "unloaded".to_owned(),
             },
             cursor: cursor.0,

@@ -244,6 +244,17 @@ fn write_dead_letters(
     meta_table: &mut BytesTable<'_>,
     set: &WriteSet,
 ) -> Result<(), Error> {
+    if !set.gaps.is_empty() {
+        let mut gaps = transaction.open_table(tables::GAPS)?;
+        for gap in &set.gaps {
+            let mut at = text_key(&[&gap.plugin, &gap.rule]);
+            at.extend_from_slice(&gap.key);
+            match &gap.seen {
+                Some(_) => gaps.insert(&at[..], &postcard::to_allocvec(gap)?[..])?,
+                None => gaps.remove(&at[..])?,
+            };
+        }
+    }
     if set.dead_letters.is_empty() && set.settled_dead_letters.is_empty() {
         return Ok(());
     }

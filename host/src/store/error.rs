@@ -24,6 +24,14 @@ pub enum Error {
         /// The newest that is known here.
         known: u64,
     },
+    /// It was written before the first release.
+    #[error(
+        "the store has format {found}, which was never released and can't be read any more: give this rulemill another data_dir and read the sources again"
+    )]
+    OlderFormat {
+        /// The store's format.
+        found: u64,
+    },
     /// The file is no store.
     #[error(
         "{} is not a store of rulemill: move it away, or give this rulemill another data_dir",

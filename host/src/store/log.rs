@@ -4,6 +4,7 @@
 //! key   = the write set's last seq (8 bytes, big-endian), the block's place in it (4 bytes, big-endian)
 //! value = raw length:varint  newest time:zigzag varint  lz4 block of entry*
 //! entry = op:u8  table:varint  seq:zigzag varint (since the entry before)  time:zigzag varint (likewise)
+//!         cause:varint (how far before seq; only if op has bit 2 set)
 //!         key:bytes  before:row  after:row          row = 0, or length + 1 and the bytes
 //! ```
 //!
@@ -20,6 +21,8 @@ use crate::{
 
 use super::Error;
 
+/// The op's bit for an entry whose cause is another than its seq.
+const HAS_CAUSE: u8 = 4;
 /// Raw bytes after which a block is full.
 const BLOCK_BYTES: usize = 128 << 10;
 /// No block is larger than this: one change of the largest rows that the limits could allow.
@@ -40,14 +43,19 @@ pub(super) fn write_blocks(
         let (mut seq, mut time, mut newest) = (0i64, 0i64, i64::MIN);
         let mut taken = 0;
         for change in rest {
-            scratch.push(match change.op {
+            let op = match change.op {
                 Op::Insert => 0,
                 Op::Update => 1,
                 Op::Delete => 2,
-            });
+            };
+            let behind = change.seq.0.wrapping_sub(change.cause.0);
+            scratch.push(op | if behind == 0 { 0 } else { HAS_CAUSE });
             codec::write_u64(change.table.0.into(), scratch);
             codec::write_i64((change.seq.0 as i64).wrapping_sub(seq), scratch);
             codec::write_i64(change.time.wrapping_sub(time), scratch);
+            if behind != 0 {
+                codec::write_u64(behind, scratch);
+            }
             codec::write_bytes(&change.key, scratch);
             for row in [&change.before, &change.after] {
                 match row {
@@ -121,16 +129,21 @@ pub(super) fn read_block(value: &[u8]) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     let (mut seq, mut time) = (0i64, 0i64);
     while !reader.is_empty() {
-        let op = match reader.u8()? {
+        let tag = reader.u8()?;
+        let op = match tag & !HAS_CAUSE {
             0 => Op::Insert,
             1 => Op::Update,
             2 => Op::Delete,
-            tag => return Err(Error::Damaged(format!("a log entry of kind {tag}"))),
+            _ => return Err(Error::Damaged(format!("a log entry of kind {tag}"))),
         };
         let table = u32::try_from(reader.u64()?)
             .map_err(|_| Error::Damaged("a log entry's table".into()))?;
         seq = seq.wrapping_add(reader.i64()?);
         time = time.wrapping_add(reader.i64()?);
+        let behind = match tag & HAS_CAUSE {
+            0 => 0,
+            _ => reader.u64()?,
+        };
         let key = raw.slice_ref(reader.bytes()?);
         let mut rows = [None, None];
         for row in &mut rows {
@@ -142,6 +155,7 @@ pub(super) fn read_block(value: &[u8]) -> Result<Vec<Change>, Error> {
         let [before, after] = rows;
         changes.push(Change {
             seq: Seq(seq as u64),
+            cause: Seq((seq as u64).wrapping_sub(behind)),
             table: TableId(table),
             op,
             key,
@@ -162,7 +176,7 @@ mod tests {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..60);
         let row = || proptest::option::of(bytes());
         (
-            0..1u64 << 40,
+            (0..1u64 << 40, 0..3u64),
             0..9u32,
             0..3u8,
             bytes(),
@@ -170,15 +184,18 @@ mod tests {
             row(),
             any::<i64>(),
         )
-            .prop_map(|(seq, table, op, key, before, after, time)| Change {
-                seq: Seq(seq),
-                table: TableId(table),
-                op: [Op::Insert, Op::Update, Op::Delete][usize::from(op)],
-                key: key.into(),
-                before: before.map(Bytes::from),
-                after: after.map(Bytes::from),
-                time,
-            })
+            .prop_map(
+                |((seq, behind), table, op, key, before, after, time)| Change {
+                    seq: Seq(seq),
+                    cause: Seq(seq.saturating_sub(behind)),
+                    table: TableId(table),
+                    op: [Op::Insert, Op::Update, Op::Delete][usize::from(op)],
+                    key: key.into(),
+                    before: before.map(Bytes::from),
+                    after: after.map(Bytes::from),
+                    time,
+                },
+            )
     }
 
     proptest! {

@@ -32,8 +32,8 @@ pub use commit::CommitStats;
 pub use error::Error;
 pub use reader::{Reader, StoredRow};
 pub use write_set::{
-    DeadLetter, IdempotencyRecord, Notification, PluginVersion, RowWrite, RuleRecord, RuleStatus,
-    TableWrites, TimerWrite, WriteSet,
+    DeadLetter, Gap, IdempotencyRecord, LetterState, Notification, PluginVersion, RowWrite,
+    RuleRecord, RuleStatus, TableWrites, TimerWrite, WriteSet,
 };
 
 use tables::{FORMAT, meta};
@@ -137,6 +137,9 @@ impl Store {
                         found,
                         known: FORMAT,
                     });
+                }
+                if found != 0 && found < FORMAT {
+                    return Err(Error::OlderFormat { found });
                 }
                 catalog = reader::read_catalog(&meta_table)?;
                 found

@@ -5,7 +5,7 @@ use rulemill_wire::{ColumnType, Value};
 use crate::change::{BadInput, Change, Position, Seq};
 
 use super::{
-    DeadLetter, Error, IdempotencyRecord, Notification, PluginVersion, Reader, RuleRecord,
+    DeadLetter, Error, Gap, IdempotencyRecord, Notification, PluginVersion, Reader, RuleRecord,
     TimerWrite,
     commit::{get_number, log_from, number, text_key},
     log,
@@ -108,6 +108,28 @@ impl Reader {
         self.records(tables::DEAD_LETTERS, &[])
     }
 
+    /// A parked change by its number.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, Error> {
+        match self
+            .open(tables::DEAD_LETTERS)?
+            .get(&id.to_be_bytes()[..])?
+        {
+            None => Ok(None),
+            Some(letter) => Ok(Some(postcard::from_bytes(letter.value())?)),
+        }
+    }
+
+    /// The rows that rules have missed changes of.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn gaps(&self) -> Result<impl Iterator<Item = Result<Gap, Error>> + use<>, Error> {
+        self.records(tables::GAPS, &[])
+    }
+
     /// The highest number that a parked change ever had.
     ///
     /// # Errors
@@ -143,8 +165,8 @@ impl Reader {
         get_number(&self.open(tables::META)?, meta::LOG_BYTES)
     }
 
-    /// The logged changes of every write set that ends at `from` or later, in order; so the first few may
-    /// have lower seqs.
+    /// The logged changes of every write set that ends at `from` or later, in the order of their seqs (those of sources before
+    /// those derived from them); the first few may have lower ones.
     ///
     /// # Errors
     /// If the database fails, here or while the iterator runs.
@@ -158,9 +180,16 @@ impl Reader {
             range,
             descending: false,
         };
-        Ok(blocks.flat_map(|entry| {
-            let changes = entry.and_then(|(_, value)| log::read_block(value.value()));
-            let (changes, error) = match changes {
+        let blocks = blocks.map(|entry| {
+            let (key, value) = entry?;
+            let set = log::block_last_seq(key.value())?;
+            Ok((set, log::read_block(value.value())?))
+        });
+        let sets = WriteSets {
+            blocks: blocks.peekable(),
+        };
+        Ok(sets.flat_map(|set| {
+            let (changes, error) = match set {
                 Ok(changes) => (changes, None),
                 Err(error) => (Vec::new(), Some(Err(error))),
             };
@@ -188,5 +217,30 @@ impl Reader {
             descending: false,
         };
         Ok(entries.map(|entry| Ok(postcard::from_bytes(entry?.1.value())?)))
+    }
+}
+
+/// The changes of one write set after the other, each set's in the order of their seqs.
+struct WriteSets<I: Iterator<Item = Result<(Seq, Vec<Change>), Error>>> {
+    blocks: std::iter::Peekable<I>,
+}
+
+impl<I: Iterator<Item = Result<(Seq, Vec<Change>), Error>>> Iterator for WriteSets<I> {
+    type Item = Result<Vec<Change>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (set, mut changes) = match self.blocks.next()? {
+            Ok(block) => block,
+            Err(error) => return Some(Err(error)),
+        };
+        let of_set = |next: &Result<(Seq, Vec<Change>), Error>| {
+            next.as_ref().is_ok_and(|(other, _)| *other == set)
+        };
+        while let Some(Ok((_, more))) = self.blocks.next_if(of_set) {
+            changes.extend(more);
+        }
+        // Stored are the sources' changes before the derived ones.
+        changes.sort_by_key(|change| change.seq);
+        Some(Ok(changes))
     }
 }

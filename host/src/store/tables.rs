@@ -8,7 +8,9 @@ use crate::catalog::TableId;
 pub(super) type Bytes<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
 /// The format that this code writes, and the newest that it reads.
-pub(super) const FORMAT: u64 = 1;
+///
+/// 2: log entries name their cause; rules' cursors, parked changes and what rules missed have records of their own form.
+pub(super) const FORMAT: u64 = 2;
 
 pub(super) const META: Bytes<'_> = Bytes::new("meta");
 pub(super) const LOG: Bytes<'_> = Bytes::new("log");
@@ -20,11 +22,12 @@ pub(super) const PLUGIN_CODE: Bytes<'_> = Bytes::new("plugin_code");
 pub(super) const TIMERS: Bytes<'_> = Bytes::new("timers");
 pub(super) const OUTBOX: Bytes<'_> = Bytes::new("outbox");
 pub(super) const DEAD_LETTERS: Bytes<'_> = Bytes::new("dead_letters");
+pub(super) const GAPS: Bytes<'_> = Bytes::new("gaps");
 pub(super) const IDEMPOTENCY: Bytes<'_> = Bytes::new("idempotency");
 pub(super) const IDEMPOTENCY_BY_AGE: Bytes<'_> = Bytes::new("idempotency_by_age");
 
 /// All tables with a fixed name, made when the store is.
-pub(super) const FIXED: [Bytes<'_>; 12] = [
+pub(super) const FIXED: [Bytes<'_>; 13] = [
     META,
     LOG,
     POSITIONS,
@@ -35,6 +38,7 @@ pub(super) const FIXED: [Bytes<'_>; 12] = [
     TIMERS,
     OUTBOX,
     DEAD_LETTERS,
+    GAPS,
     IDEMPOTENCY,
     IDEMPOTENCY_BY_AGE,
 ];

@@ -78,6 +78,7 @@ fn moves(seq: u64, moves: &[(i64, Option<&str>, Option<&str>)]) -> WriteSet {
             .iter()
             .map(|&(id, before, after)| Change {
                 seq: Seq(seq),
+                cause: Seq(seq),
                 table: TableId(0),
                 op: Op::Update,
                 key: key(id),
@@ -416,6 +417,8 @@ fn rules_and_their_code_come_back() {
         rule: "totals".into(),
         status,
         cursor: Seq(4),
+        cursor_changes: 2,
+        cursor_watermark: -5,
         at_head: false,
         backfill: Some(vec![1, 2]),
         version: 2,
@@ -463,6 +466,9 @@ fn dead_letters_stay_until_they_are_settled() {
         rule: "totals".into(),
         version: 1,
         seq: Seq(1),
+        nth: 2,
+        cause: Seq(1),
+        state: LetterState::Faulted,
         table: TableId(0),
         op: Op::Delete,
         key: vec![1],

@@ -46,6 +46,8 @@ pub struct WriteSet {
     pub dead_letters: Vec<DeadLetter>,
     /// Parked changes that are settled: retried with success, or dropped.
     pub settled_dead_letters: Vec<u64>,
+    /// Rows that rules have missed changes of, or no longer have.
+    pub gaps: Vec<Gap>,
     /// Who is told once this is durable.
     pub done: Vec<(Done, Receipt)>,
 }
@@ -102,6 +104,11 @@ pub struct RuleRecord {
     pub status: RuleStatus,
     /// The seq up to which it has processed its input, if it isn't at the head.
     pub cursor: Seq,
+    /// Of the changes of its input with the seq behind the cursor: how many it has processed too. Only changes of derived
+    /// tables share a seq.
+    pub cursor_changes: u32,
+    /// The latest commit time up to the cursor, in microseconds: how far time has come for its timers.
+    pub cursor_watermark: i64,
     /// Whether the rule stands at the head, so that its true cursor is the store's last seq.
     pub at_head: bool,
     /// While the rule takes over the rows that were there before it: the key up to which it has
@@ -126,6 +133,8 @@ pub enum RuleStatus {
     Paused,
     /// `on_error = "halt"`, or something that a person must decide: the reason.
     Halted(String),
+    /// The host has paused it, since going on would only do harm: the reason.
+    Tripped(String),
     /// Its plugin's file is gone; its tables stay.
     Unloaded,
 }
@@ -182,6 +191,32 @@ pub struct Notification {
     pub time: i64,
 }
 
+/// Why a change stands among the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LetterState {
+    /// The rule faulted on it; a retry or a drop settles it.
+    Faulted,
+    /// It waits behind a parked change of the same key.
+    Waiting,
+    /// `on_error = "skip"`: it is kept to be read, nothing waits for it.
+    Skipped,
+}
+
+/// A row as a rule last saw it, where it was passed over since: the next change of the row comes to the rule with this as
+/// the row before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The plugin.
+    pub plugin: String,
+    /// The rule.
+    pub rule: String,
+    /// The row's key.
+    pub key: Vec<u8>,
+    /// What the rule knows of the row: nothing (`Some(None)`), or the row; `None` where there is no gap any more.
+    pub seen: Option<Option<Vec<u8>>>,
+}
+
 /// A change set aside for one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -195,6 +230,12 @@ pub struct DeadLetter {
     pub version: u32,
     /// The change's seq.
     pub seq: Seq,
+    /// Which change of its table with that seq it is, from 0.
+    pub nth: u32,
+    /// The source change behind it.
+    pub cause: Seq,
+    /// What it waits for.
+    pub state: LetterState,
     /// The change's table.
     pub table: TableId,
     /// What happened.
@@ -214,6 +255,26 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// What it weighs: its key, its rows and its error.
+    pub fn bytes(&self) -> u64 {
+        let row = |row: &Option<Vec<u8>>| row.as_ref().map_or(0, Vec::len);
+        (self.key.len() + row(&self.before) + row(&self.after) + self.error.len()) as u64
+    }
+
+    /// The change, as its rule is told it.
+    pub fn change(&self) -> Change {
+        Change {
+            seq: self.seq,
+            cause: self.cause,
+            table: self.table,
+            op: self.op,
+            key: Key::copy_from_slice(&self.key),
+            before: self.before.clone().map(Row::from),
+            after: self.after.clone().map(Row::from),
+            time: self.time,
+        }
+    }
+
     /// When it was parked.
     pub fn parked(&self) -> Option<Timestamp> {
         Timestamp::from_micros(self.parked_at)

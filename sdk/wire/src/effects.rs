@@ -143,6 +143,19 @@ pub enum Effect<'a> {
     },
 }
 
+impl Effect<'_> {
+    /// The item that had it, by its place in the batch.
+    pub fn item(&self) -> u32 {
+        match self {
+            Self::Put { item, .. }
+            | Self::Delete { item, .. }
+            | Self::Timer { item, .. }
+            | Self::Notification { item, .. }
+            | Self::Fault { item, .. } => *item,
+        }
+    }
+}
+
 /// Reads effects one by one; after a put or a delete the caller reads the columns from
 /// [`body`](Self::body) before the next.
 #[derive(Debug)]

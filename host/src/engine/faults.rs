@@ -1,0 +1,374 @@
+//! What a rule's fault does: the change is parked, skipped, or the rule stops.
+//!
+//! A parked change keeps every later one of its key behind it, for that rule. A skipped or dropped one leaves a *gap*: the row as
+//! the rule last saw it, which the next change of the row is told with as the row before; so a running total never takes
+//! back what it never counted. A rule that faults on most of what it gets is paused instead, by its window.
+
+use std::collections::HashMap;
+
+use crate::{
+    change::{Change, Key, Op},
+    row::Row,
+    store::{DeadLetter, Gap, LetterState, RuleStatus, WriteSet},
+};
+
+use super::{
+    Engine,
+    effects::Effects,
+    items::{Body, Item},
+    run::{Output, bits},
+    setup::OnError,
+    state::Letter,
+};
+
+impl Engine {
+    /// Deals with the errors that rules returned. True if the call must be made again without some
+    /// items, because they came after a parked change of the same key or after a rule's stop.
+    pub(super) fn take_faults(
+        &mut self,
+        plugin: usize,
+        items: &mut [Item<'_>],
+        places: &[u32],
+        effects: &Effects,
+        output: &mut Output<'_>,
+    ) -> bool {
+        let on_error = self.plugins[plugin].options.on_error;
+        let parks = output.retry.is_some() || on_error == OnError::Park;
+        // By item, so that a key's first fault is the one that parks it.
+        let mut faults: Vec<(u16, usize, &str)> = Vec::new();
+        for fault in &effects.faults {
+            let place = places[fault.item as usize] as usize;
+            if items[place].rules & 1 << fault.rule != 0 {
+                faults.push((fault.rule, place, &fault.message));
+            }
+        }
+        faults.sort_by_key(|(_, place, _)| *place);
+        let mut first_of: HashMap<(u16, Key), usize> = HashMap::new();
+        let mut again = false;
+        if parks {
+            faults.retain(|&(rule, place, _)| {
+                let Some(key) = items[place].key() else {
+                    return true;
+                };
+                // What fails behind it is parked behind it when the rest is run again.
+                let is_first = *first_of.entry((rule, key)).or_insert(place) == place;
+                again |= !is_first;
+                is_first
+            });
+        }
+        let mut stopped = 0u64;
+        if output.retry.is_none() && on_error != OnError::Halt {
+            stopped = self.trip(plugin, items, places, &faults);
+            again |= stopped != 0;
+        }
+        for (rule, place, message) in faults {
+            let bit = 1 << rule;
+            if stopped & bit != 0 {
+                continue;
+            }
+            let number = usize::from(rule);
+            let state = self.state_of(plugin, number);
+            self.verdict_of(plugin, number, &items[place], message, output);
+            if self.states[state].record.status != RuleStatus::Running {
+                stopped |= bit;
+                again = true;
+            }
+            items[place].rules &= !bit;
+        }
+        again
+            || items.iter().enumerate().any(|(place, item)| {
+                item.key().is_some_and(|key| {
+                    bits(item.rules).any(|rule| {
+                        first_of
+                            .get(&(rule as u16, key.clone()))
+                            .is_some_and(|&first| place > first)
+                    })
+                })
+            })
+    }
+
+    /// Pauses the rules that fault on most of what they get, before their first fault of this call; gives them as bits.
+    fn trip(
+        &mut self,
+        plugin: usize,
+        items: &[Item<'_>],
+        places: &[u32],
+        faults: &[(u16, usize, &str)],
+    ) -> u64 {
+        let mut tripped = 0u64;
+        for &(rule, place, message) in faults {
+            let bit = 1u64 << rule;
+            if tripped & bit != 0 {
+                continue;
+            }
+            let count = faults.iter().filter(|(other, ..)| *other == rule).count();
+            let state = self.state_of(plugin, rule.into());
+            let window = self.states[state].window;
+            // Cheap where there are few faults, as nearly always.
+            if count as u64 * 100
+                < self.limits.breaker_changes_min * self.limits.breaker_faults_percent
+                && window.trips(0, count as u64, &self.limits).is_none()
+            {
+                continue;
+            }
+            let handled = places
+                .iter()
+                .filter(|&&place| items[place as usize].rules & bit != 0)
+                .count();
+            let reason = window.trips(handled as u64, count as u64, &self.limits);
+            if let Some(reason) = reason {
+                self.stop_faulting(plugin, rule.into(), &items[place], &reason, message);
+                tripped |= bit;
+            }
+        }
+        tripped
+    }
+
+    fn stop_faulting(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        item: &Item<'_>,
+        reason: &str,
+        message: &str,
+    ) {
+        let place = self.state_of(plugin, rule);
+        let version = self.plugins[plugin].version;
+        let state = &mut self.states[place];
+        let reason = format!("{reason}, on change {} with: {message}", item.seq);
+        tracing::error!(rule = state.full_name(), reason, "paused");
+        state.record.version = version;
+        state.fault(message);
+        state.stop_before(item.order(), RuleStatus::Tripped(reason));
+        self.schedule_dirty = true;
+    }
+
+    /// Does with the fault of an item's one rule what the plugin's `on_error` says, unless the rule faults too often.
+    pub(super) fn verdict(
+        &mut self,
+        plugin: usize,
+        item: &Item<'_>,
+        message: &str,
+        timed_out: bool,
+        output: &mut Output<'_>,
+    ) {
+        for rule in bits(item.rules) {
+            if output.retry.is_none() {
+                let state = self.state_of(plugin, rule);
+                if timed_out {
+                    self.states[state].window.add_time_out();
+                }
+                let trips = self.states[state].window.trips(1, 1, &self.limits);
+                if let Some(reason) = trips
+                    && self.plugins[plugin].options.on_error != OnError::Halt
+                {
+                    self.stop_faulting(plugin, rule, item, &reason, message);
+                    continue;
+                }
+            }
+            self.verdict_of(plugin, rule, item, message, output);
+        }
+    }
+
+    fn verdict_of(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        item: &Item<'_>,
+        message: &str,
+        output: &mut Output<'_>,
+    ) {
+        if let Some(failed) = &mut output.retry {
+            if let Some(key) = item.key() {
+                failed.insert(key, (item.order(), message.to_owned()));
+            }
+            return;
+        }
+        let place = self.state_of(plugin, rule);
+        let linked = &self.plugins[plugin];
+        let name = linked.rules[rule].full_name.clone();
+        self.states[place].fault(message);
+        self.states[place].window.add(1, 1, &self.limits);
+        let seq = item.seq.0;
+        let is_row = item.key().is_some();
+        match linked.options.on_error {
+            OnError::Skip if is_row => {
+                tracing::warn!(rule = &*name, seq, error = message, "skipped a change");
+                self.skip(plugin, rule, item, message, output.write_set);
+            }
+            OnError::Park if is_row => {
+                tracing::warn!(rule = &*name, seq, error = message, "parked a change");
+                let state = LetterState::Faulted;
+                self.park(plugin, rule, item, message, state, output.write_set);
+            }
+            _ => {
+                // A timer can't be set aside, so the rule stops before it and the timer stays set.
+                tracing::error!(rule = &*name, seq, error = message, "halted");
+                let version = self.plugins[plugin].version;
+                let state = &mut self.states[place];
+                state.record.version = version;
+                let reason = format!("faulted on change {}: {message}", item.seq);
+                state.stop_before(item.order(), RuleStatus::Halted(reason));
+                self.schedule_dirty = true;
+            }
+        }
+    }
+
+    /// Sets a change aside behind a parked one of its key.
+    pub(super) fn park_behind(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        item: &Item<'_>,
+        write_set: &mut WriteSet,
+    ) {
+        let message = "waits behind a parked change of the same key";
+        let state = LetterState::Waiting;
+        self.park(plugin, rule, item, message, state, write_set);
+    }
+
+    fn park(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        item: &Item<'_>,
+        message: &str,
+        letter_state: LetterState,
+        write_set: &mut WriteSet,
+    ) {
+        let Body::Change { change, .. } = &item.body else {
+            return;
+        };
+        let place = self.state_of(plugin, rule);
+        let bytes = letter_bytes(change, message);
+        let version = self.plugins[plugin].version;
+        let state = &mut self.states[place];
+        if let Some(limit) = state.is_full(bytes, &self.limits) {
+            let reason = format!(
+                "{} changes are parked, and limits.{limit} allows no more: retry or drop some, then resume the rule",
+                state.parked_count
+            );
+            tracing::error!(rule = state.full_name(), reason, "paused");
+            state.record.version = version;
+            state.stop_before(item.order(), RuleStatus::Tripped(reason));
+            self.schedule_dirty = true;
+            return;
+        }
+        let id = self.write_letter(
+            place,
+            version,
+            item,
+            change,
+            message,
+            letter_state,
+            write_set,
+        );
+        let state = &mut self.states[place];
+        state.dirty = true;
+        let order = item.order();
+        state.park(change.key.clone(), Letter { id, order, bytes });
+        // The parked change says now what the rule last saw.
+        self.close_gap(place, &change.key, write_set);
+    }
+
+    /// Passes a change over, but for what the rule must be told with the row's next one.
+    fn skip(
+        &mut self,
+        plugin: usize,
+        rule: usize,
+        item: &Item<'_>,
+        message: &str,
+        write_set: &mut WriteSet,
+    ) {
+        let Body::Change { change, .. } = &item.body else {
+            return;
+        };
+        let place = self.state_of(plugin, rule);
+        let version = self.plugins[plugin].version;
+        let skipped = LetterState::Skipped;
+        let id = self.write_letter(place, version, item, change, message, skipped, write_set);
+        let state = &mut self.states[place];
+        state.skipped.push_back(id);
+        while state.skipped.len() > self.limits.skipped_kept_max {
+            write_set
+                .settled_dead_letters
+                .extend(state.skipped.pop_front());
+        }
+        self.open_gap(place, change, write_set);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
+    fn write_letter(
+        &mut self,
+        state: usize,
+        version: u32,
+        item: &Item<'_>,
+        change: &Change,
+        message: &str,
+        letter_state: LetterState,
+        write_set: &mut WriteSet,
+    ) -> u64 {
+        self.last_dead_letter += 1;
+        let record = &self.states[state].record;
+        write_set.dead_letters.push(DeadLetter {
+            id: self.last_dead_letter,
+            plugin: record.plugin.clone(),
+            rule: record.rule.clone(),
+            version,
+            seq: item.seq,
+            nth: item.nth,
+            cause: item.cause,
+            state: letter_state,
+            table: change.table,
+            op: change.op,
+            key: change.key.to_vec(),
+            before: change.before.as_ref().map(|row| row.to_vec()),
+            after: change.after.as_ref().map(|row| row.to_vec()),
+            time: change.time,
+            error: message.to_owned(),
+            parked_at: (self.clock)(),
+        });
+        self.last_dead_letter
+    }
+
+    /// Notes that a rule will not get this change, so that it is told the next one of the row as from what it last saw.
+    pub(super) fn open_gap(&mut self, state: usize, change: &Change, write_set: &mut WriteSet) {
+        // Without a mirror the row before may not be known; then nothing can be mended.
+        let is_known = change.before.is_some() || change.op == Op::Insert;
+        let state = &mut self.states[state];
+        if !is_known
+            || change.before == change.after
+            || state.gaps.len() >= self.limits.dead_letters_max
+        {
+            return;
+        }
+        write_set.gaps.push(Gap {
+            plugin: state.record.plugin.clone(),
+            rule: state.record.rule.clone(),
+            key: change.key.to_vec(),
+            seen: Some(change.before.as_ref().map(|row| row.to_vec())),
+        });
+        // Of its own: the row's bytes are a slice of a whole batch's.
+        let seen = change.before.as_ref().map(|row| Row::copy_from_slice(row));
+        state.gaps.insert(Key::copy_from_slice(&change.key), seen);
+    }
+
+    /// The rule knows the row again.
+    pub(super) fn close_gap(&mut self, state: usize, key: &[u8], write_set: &mut WriteSet) {
+        let state = &mut self.states[state];
+        if state.gaps.remove(key).is_some() {
+            write_set.gaps.push(Gap {
+                plugin: state.record.plugin.clone(),
+                rule: state.record.rule.clone(),
+                key: key.to_vec(),
+                seen: None,
+            });
+        }
+    }
+}
+
+/// What a parked change weighs.
+pub(super) fn letter_bytes(change: &Change, message: &str) -> u64 {
+    let row = |row: &Option<Row>| row.as_ref().map_or(0, |row| row.len());
+    (change.key.len() + row(&change.before) + row(&change.after) + message.len()) as u64
+}
