@@ -60,6 +60,7 @@ impl Engine {
             }
         }
         let Some((_, plugin, rule)) = behind else {
+            self.forget_past();
             return Ok(Step::Idle);
         };
         if self.states[self.state_of(plugin, rule)].is_behind() {
@@ -192,6 +193,11 @@ impl Engine {
         let stretch = self.stretch(&snapshot, place, table, sets_timers)?;
         let watermark = self.states[place].record.cursor_watermark;
         if !stretch.items.is_empty() {
+            let causes = stretch.items.iter().map(|(change, _)| change.cause);
+            let from = causes.min().map_or(cursor, |first| first.min(cursor));
+            if !self.reach_back(from)? {
+                return Ok(Step::Done);
+            }
             let items = stretch
                 .items
                 .iter()
@@ -288,7 +294,7 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let seq = self.last_seq.next();
         self.last_seq = seq;
-        self.view_mut().begin_batch(0);
+        self.view_mut().begin_batch(seq, 0);
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
         let rules = &self.plugins[plugin].rules;

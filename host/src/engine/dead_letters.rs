@@ -91,6 +91,16 @@ impl Engine {
             // What is parked is read from the disk.
             self.settle_all()?;
         }
+        let oldest = retry.left.iter().filter_map(|chosen| {
+            let letters = self.states[chosen.state].parked.get(&chosen.key)?;
+            letters.iter().map(|letter| letter.cause).min()
+        });
+        if let Some(oldest) = oldest.min()
+            && !self.reach_back(oldest)?
+        {
+            self.retries.push_front(retry);
+            return Ok(true);
+        }
         let max = self.limits.batch_changes_max.max(1);
         let mut batches: Vec<Batch> = Vec::new();
         let mut taken = 0;
@@ -128,7 +138,7 @@ impl Engine {
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
         let seq = self.last_seq.next();
-        self.view_mut().begin_batch(0);
+        self.view_mut().begin_batch(seq, 0);
         for Batch { state, mut letters } in batches {
             let Some((plugin, rule, input)) = self.runs_as(state) else {
                 kept += letters.len() as u64;

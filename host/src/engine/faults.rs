@@ -265,8 +265,14 @@ impl Engine {
         );
         let state = &mut self.states[place];
         state.dirty = true;
-        let order = item.order();
-        state.park(change.key.clone(), Letter { id, order, bytes });
+        let (order, cause) = (item.order(), item.cause);
+        let letter = Letter {
+            id,
+            order,
+            cause,
+            bytes,
+        };
+        state.park(change.key.clone(), letter);
         // The parked change says now what the rule last saw.
         self.close_gap(place, &change.key, write_set);
     }

@@ -61,8 +61,9 @@ impl Engine {
             now: None,
         };
         let clock = self.clock.clone();
+        let base = self.last_seq;
         let view = self.view_mut();
-        view.begin_batch(raw.len());
+        view.begin_batch(base, raw.len());
         for change in raw {
             ingest.take(view, change, &clock)?;
         }

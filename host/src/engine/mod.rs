@@ -19,6 +19,7 @@ mod items;
 mod link;
 mod overlay;
 mod parts;
+mod past;
 mod plugins;
 mod projection;
 mod requests;
@@ -59,6 +60,7 @@ use behind::Step;
 use dead_letters::Retry;
 use ingest::GreatestKeys;
 use link::Linked;
+use past::Past;
 use requests::Requests;
 use schedule::{Schedule, Tick};
 use state::RuleState;
@@ -183,6 +185,8 @@ struct Engine {
     /// Places in `states` by `plugin.rule`.
     state_places: HashMap<String, usize>,
     timers: Timers,
+    /// What leads back to the past, while something is behind.
+    past: Option<Past>,
     /// Retries of parked changes that are under way.
     retries: VecDeque<Retry>,
     last_seq: Seq,
@@ -233,6 +237,7 @@ impl Engine {
             states: Vec::new(),
             state_places: HashMap::new(),
             timers: Timers::default(),
+            past: None,
             retries: VecDeque::new(),
             last_seq: reader.last_seq(),
             last_dead_letter: reader.last_dead_letter()?,
@@ -546,6 +551,9 @@ impl Engine {
         write_set.watermark = self.watermark;
         write_set.watermark_clock = self.watermark_clock;
         self.batch_watermark = self.watermark;
+        if let Some(past) = &mut self.past {
+            past.note(&write_set);
+        }
         self.pending_changes += write_set.log.len().max(1);
         self.pending_bytes += bytes;
         self.pending.push(write_set);
@@ -594,7 +602,7 @@ impl Engine {
             time: now,
         };
         let mut write_set = WriteSet::default();
-        self.view_mut().begin_batch(0);
+        self.view_mut().begin_batch(tick.seq, 0);
         let mut derived = Vec::new();
         self.run_schedule(&[], Some(tick), &mut write_set, &mut derived)?;
         self.view_mut().end_batch();

@@ -48,6 +48,7 @@ impl Engine {
                     seq: letter.seq,
                     nth: letter.nth,
                 },
+                cause: letter.cause,
                 bytes: letter.bytes(),
             };
             state.park(Key::from(letter.key), parked);

@@ -229,6 +229,10 @@ impl Engine {
             return Ok(Outcome::Again(false));
         }
         let linked = &mut self.plugins[plugin];
+        let rules = items.iter().fold(0, |rules, item| rules | item.rules);
+        let manifest = linked.plugin.manifest();
+        let own = bits(rules).filter_map(|rule| manifest.rules.get(rule));
+        let own = own.flat_map(|rule| rule.writes.clone()).collect();
         let instance = match &mut linked.instance {
             Some(instance) => instance,
             none => match linked.plugin.instantiate() {
@@ -243,6 +247,7 @@ impl Engine {
             tables: tables.clone(),
             page_rows_max: self.limits.scan_page_rows_max,
             page_bytes_max: self.limits.effects_bytes_max,
+            own,
         });
         instance.set_time(part.share.of(self.limits.plugin_call_ms_max));
         let bytes = match instance.apply(&batch.bytes, state) {

@@ -114,8 +114,15 @@ impl Engine {
             self.lay_schedule();
         }
         let schedule = std::mem::take(&mut self.schedule);
-        let mut result = Ok(());
+        let is_behind = source.is_empty() && tick.is_none();
+        let mut result = match is_behind {
+            true => self.feed_past(derived),
+            false => Ok(()),
+        };
         'levels: for level in &schedule.levels {
+            if result.is_err() {
+                break;
+            }
             let mut fresh = Vec::new();
             for call in level {
                 let items = self.choose(call, source, derived, tick);
@@ -133,6 +140,9 @@ impl Engine {
                 if result.is_err() {
                     break 'levels;
                 }
+            }
+            if is_behind {
+                result = self.feed_past(&fresh);
             }
             derived.append(&mut fresh);
         }

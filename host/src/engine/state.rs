@@ -40,6 +40,7 @@ pub(super) struct RuleState {
 pub(super) struct Letter {
     pub(super) id: u64,
     pub(super) order: Order,
+    pub(super) cause: Seq,
     pub(super) bytes: u64,
 }
 

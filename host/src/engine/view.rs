@@ -11,7 +11,7 @@ use crate::{
     catalog::{Table, TableId},
     change::{Change, Key, Seq},
     row::Row,
-    store::{self, Reader},
+    store::{self, HistoryReader, Reader},
 };
 
 use super::overlay::{Entry, NONE, Overlay};
@@ -23,6 +23,10 @@ pub(super) struct View {
     young: Overlay,
     /// The current batch's number; 0 before the first.
     batch: u64,
+    /// The last seq before the current batch: what is asked for as of a change up to here is the past.
+    base: Seq,
+    /// What leads back there, while a rule is behind.
+    past: Option<Arc<HistoryReader>>,
     /// The current batch's source changes.
     changes: Arc<Vec<Change>>,
     /// For each of them the place of the change before it of the same key, or [`NONE`].
@@ -36,6 +40,8 @@ impl View {
             settling: Arc::default(),
             young: Overlay::default(),
             batch: 0,
+            base: Seq(0),
+            past: None,
             changes: Arc::default(),
             previous: Vec::new(),
         }
@@ -51,8 +57,9 @@ impl View {
         &self.changes
     }
 
-    /// Begins a batch: what it decides can be told from what was decided before.
-    pub(super) fn begin_batch(&mut self, expected_changes: usize) {
+    /// Begins a batch behind `base`: what it decides can be told from what was decided before.
+    pub(super) fn begin_batch(&mut self, base: Seq, expected_changes: usize) {
+        self.base = base;
         self.batch += 1;
         self.changes = Arc::new(Vec::with_capacity(expected_changes));
         self.previous.clear();
@@ -77,6 +84,16 @@ impl View {
     pub(super) fn settled(&mut self, snapshot: Arc<Reader>) -> Arc<Overlay> {
         self.snapshot = snapshot;
         std::mem::take(&mut self.settling)
+    }
+
+    /// What leads back to the past from now on.
+    pub(super) fn set_past(&mut self, past: Option<Arc<HistoryReader>>) {
+        self.past = past;
+    }
+
+    /// What leads back to where the change `at` stood, if that is another place than here.
+    pub(super) fn past(&self, at: Seq) -> Option<&HistoryReader> {
+        self.past.as_deref().filter(|_| at <= self.base)
     }
 
     /// The row as it is now.
@@ -225,8 +242,8 @@ impl View {
         Ok(())
     }
 
-    /// Calls `take` with each entry of a derived table's index range and its row, in order, until it returns
-    /// false.
+    /// Calls `take` with each entry of a derived table's index range, its key and its row, in order, until it
+    /// returns false.
     pub(super) fn scan_index(
         &self,
         table: &Table,
@@ -234,16 +251,16 @@ impl View {
         from: &[u8],
         to: Option<&[u8]>,
         descending: bool,
-        mut take: impl FnMut(&[u8], &Row) -> bool,
+        mut take: impl FnMut(&[u8], &[u8], &Row) -> bool,
     ) -> Result<(), store::Error> {
         // Decided rows hide whatever lies below, at whichever index entry that stands.
         let young = self.young.index_entries(table, index, from, to);
         let settling = self.settling.index_entries(table, index, from, to);
         let hidden = |key: &Key| self.young.get(table.id, key).is_some();
-        let mut decided: Vec<(&[u8], &Row)> = Vec::new();
+        let mut decided: Vec<(&[u8], &[u8], &Row)> = Vec::new();
         for (entry, key) in young.into_iter().flatten() {
             if let Some(row) = self.young.get(table.id, key).and_then(|e| e.row.as_ref()) {
-                decided.push((entry, row));
+                decided.push((entry, key, row));
             }
         }
         for (entry, key) in settling
@@ -256,7 +273,7 @@ impl View {
                 .get(table.id, key)
                 .and_then(|e| e.row.as_ref())
             {
-                decided.push((entry, row));
+                decided.push((entry, key, row));
             }
         }
         decided.sort_unstable_by(|a, b| a.0.cmp(b.0));
@@ -269,23 +286,23 @@ impl View {
             .index_rows(table, index, from, to, descending)?
         {
             let (entry, key, stored) = stored?;
-            while let Some((earlier, row)) = decided.next_if(|(decided, _)| {
+            while let Some((earlier, row_key, row)) = decided.next_if(|(decided, ..)| {
                 if descending {
                     *decided > &entry[..]
                 } else {
                     *decided < &entry[..]
                 }
             }) {
-                if !take(earlier, row) {
+                if !take(earlier, row_key, row) {
                     return Ok(());
                 }
             }
-            if self.entry(table.id, &key).is_none() && !take(&entry, &stored.row) {
+            if self.entry(table.id, &key).is_none() && !take(&entry, &key, &stored.row) {
                 return Ok(());
             }
         }
-        for (entry, row) in decided {
-            if !take(entry, row) {
+        for (entry, key, row) in decided {
+            if !take(entry, key, row) {
                 return Ok(());
             }
         }

@@ -10,6 +10,7 @@
 mod backend;
 mod commit;
 mod error;
+mod history;
 mod log;
 mod reader;
 mod records;
@@ -30,6 +31,7 @@ use crate::{catalog::Catalog, limits::Limits};
 pub use backend::Backend;
 pub use commit::CommitStats;
 pub use error::Error;
+pub use history::{History, HistoryReader, Past};
 pub use reader::{Reader, StoredRow};
 pub use write_set::{
     DeadLetter, Gap, IdempotencyRecord, LetterState, Notification, PluginVersion, RowWrite,

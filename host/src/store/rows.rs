@@ -213,6 +213,23 @@ fn put_sorted<W>(
     Ok(end.close()?)
 }
 
+/// Appends a row's entry in an index: the indexed columns, then the row's key.
+pub(super) fn write_index_entry(
+    table: &Table,
+    index: usize,
+    row: &[u8],
+    row_key: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    for &column in &table.indexes[index].columns {
+        let value: ValueRef<'_> = row::value(row, column)?;
+        let nullable = table.columns[usize::from(column)].nullable;
+        key::write_index_column(value, nullable, out);
+    }
+    out.extend_from_slice(row_key);
+    Ok(())
+}
+
 /// What changes in one index. Entries lie in one buffer, one after the other.
 #[derive(Default)]
 struct IndexWrites<'a> {
@@ -259,13 +276,7 @@ impl<'a> IndexWrites<'a> {
         row: &[u8],
         row_key: &[u8],
     ) -> Result<(), Error> {
-        for &column in &table.indexes[index].columns {
-            let value: ValueRef<'_> = row::value(row, column)?;
-            let nullable = table.columns[usize::from(column)].nullable;
-            key::write_index_column(value, nullable, &mut self.bytes);
-        }
-        self.bytes.extend_from_slice(row_key);
-        Ok(())
+        write_index_entry(table, index, row, row_key, &mut self.bytes)
     }
 
     fn apply(&mut self, to: &mut BytesTable<'_>) -> Result<(), Error> {
