@@ -73,19 +73,20 @@ impl CallState {
         let mut then = Ahead::new(past.rows(table, from, to, down, at)?, down)?;
         let mut goes_on = true;
         let mut failed = None;
-        self.view.scan(table, from, to, down, Seq(u64::MAX), |key, row| {
-            let step = then.before(key, |key, row| row.is_none_or(|row| take(key, &row)));
-            goes_on = match step {
-                Err(error) => {
-                    failed = Some(error);
-                    false
-                }
-                Ok(Passed::Stopped) => false,
-                Ok(Passed::Replaced) => true,
-                Ok(Passed::Other) => take(key, row),
-            };
-            goes_on
-        })?;
+        self.view
+            .scan(table, from, to, down, Seq(u64::MAX), |key, row| {
+                let step = then.before(key, |key, row| row.is_none_or(|row| take(key, &row)));
+                goes_on = match step {
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                    Ok(Passed::Stopped) => false,
+                    Ok(Passed::Replaced) => true,
+                    Ok(Passed::Other) => take(key, row),
+                };
+                goes_on
+            })?;
         match failed {
             Some(error) => Err(error),
             None if goes_on => then.rest(|key, row| row.is_none_or(|row| take(key, &row))),
@@ -114,21 +115,22 @@ impl CallState {
         let mut then = Ahead::new(entries, down)?;
         let mut goes_on = true;
         let mut failed = None;
-        self.view.scan_index(table, index, from, to, down, |entry, key, row| {
-            let step = then.before(entry, |entry, row| row.is_none_or(|row| take(entry, &row)));
-            let step = step.and_then(|step| Ok((step, past.row(table, key, at)?.is_some())));
-            goes_on = match step {
-                Err(error) => {
-                    failed = Some(error);
-                    false
-                }
-                Ok((Passed::Stopped, _)) => false,
-                // What its row was then has an entry of its own.
-                Ok((Passed::Replaced, _) | (Passed::Other, true)) => true,
-                Ok((Passed::Other, false)) => take(entry, row),
-            };
-            goes_on
-        })?;
+        self.view
+            .scan_index(table, index, from, to, down, |entry, key, row| {
+                let step = then.before(entry, |entry, row| row.is_none_or(|row| take(entry, &row)));
+                let step = step.and_then(|step| Ok((step, past.row(table, key, at)?.is_some())));
+                goes_on = match step {
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                    Ok((Passed::Stopped, _)) => false,
+                    // What its row was then has an entry of its own.
+                    Ok((Passed::Replaced, _) | (Passed::Other, true)) => true,
+                    Ok((Passed::Other, false)) => take(entry, row),
+                };
+                goes_on
+            })?;
         match failed {
             Some(error) => Err(error),
             None if goes_on => then.rest(|entry, row| row.is_none_or(|row| take(entry, &row))),
@@ -252,7 +254,9 @@ impl StateAccess for CallState {
                 let index = *linked.indexes.get(index as usize).ok_or_else(|| {
                     Fault::BadStateRead(format!("table {} has no index {index}", table.name))
                 })?;
-                self.scan_entries(number, table, index, range, at, |entry, row| take(entry, row))
+                self.scan_entries(number, table, index, range, at, |entry, row| {
+                    take(entry, row)
+                })
             }
         };
         scanned.map_err(store_fault)?;

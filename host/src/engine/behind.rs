@@ -123,7 +123,7 @@ impl Engine {
             }
             item
         });
-        self.run_behind(plugin, items.collect(), time)?;
+        self.run_behind(plugin, rule, items.collect(), time)?;
         let record = &self.states[state].record;
         let halted = record.status != RuleStatus::Running;
         let handled = match halted {
@@ -206,7 +206,7 @@ impl Engine {
                     None => Item::tick(change.cause, change.time),
                 })
                 .collect();
-            self.run_behind(plugin, items, watermark)?;
+            self.run_behind(plugin, rule, items, watermark)?;
         }
         let state = &mut self.states[place];
         if state.record.status == RuleStatus::Running {
@@ -289,9 +289,11 @@ impl Engine {
     fn run_behind(
         &mut self,
         plugin: usize,
+        rule: usize,
         items: Vec<Item<'_>>,
         watermark: i64,
     ) -> Result<(), Fatal> {
+        let part_max = self.part_max(plugin, rule);
         let seq = self.last_seq.next();
         self.last_seq = seq;
         self.view_mut().begin_batch(seq, 0);
@@ -304,6 +306,7 @@ impl Engine {
             derived: &mut derived,
             log_seq: Some(seq),
             timers: timers.fold(0, |mask, rule| mask | 1 << rule),
+            part_max,
             retry: None,
         };
         self.run_items(plugin, items, watermark, &mut output)?;

@@ -152,11 +152,13 @@ impl Engine {
                 .map(|(change, letter)| Item::of_change(change, letter.nth, input, 1 << rule))
                 .collect();
             let mut failed = Failed::new();
+            let part_max = self.part_max(plugin, rule);
             let mut output = Output {
                 write_set: &mut write_set,
                 derived: &mut derived,
                 log_seq: Some(seq),
                 timers: 0,
+                part_max,
                 retry: Some(&mut failed),
             };
             self.run_items(plugin, items, i64::MIN, &mut output)?;

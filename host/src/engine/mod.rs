@@ -26,6 +26,7 @@ mod requests;
 mod run;
 mod schedule;
 mod setup;
+mod slices;
 mod state;
 mod status;
 mod timers;
@@ -517,8 +518,21 @@ impl Engine {
         let source = self.view.changes().clone();
         let latest = source.iter().map(|change| change.time).max();
         let mut derived = Vec::new();
-        self.run_schedule(&source, None, &mut write_set, &mut derived)?;
+        let mut start = 0;
+        for end in self.slice_ends(&source) {
+            let slice = &source[start..end];
+            let mut of_slice = Vec::new();
+            self.run_schedule(slice, None, &mut write_set, &mut of_slice)?;
+            derived.append(&mut of_slice);
+            let times = slice.iter().map(|change| change.time);
+            self.batch_watermark = times.fold(self.batch_watermark, i64::max);
+            start = end;
+        }
         drop(source);
+        // As if each change had been a batch, whichever rule was called first.
+        write_set
+            .notifications
+            .sort_by_key(|notification| notification.seq);
         let mut log = self.view_mut().end_batch();
         // Stable: one table's changes stay in the order in which they were made.
         derived.sort_by_key(|change| change.seq);

@@ -35,9 +35,8 @@ pub(super) struct Past {
 impl Past {
     /// Takes note of what has just been decided.
     pub(super) fn note(&mut self, write_set: &WriteSet) {
-        let is_in = |change: &&Change| {
-            self.tables.contains(&change.table) && change.seq != self.fed
-        };
+        let is_in =
+            |change: &&Change| self.tables.contains(&change.table) && change.seq != self.fed;
         self.unfed
             .extend(write_set.log.iter().filter(is_in).cloned());
     }
@@ -140,7 +139,10 @@ impl Engine {
         let mut tables = BTreeSet::new();
         for plugin in &self.plugins {
             for rule in &plugin.plugin.manifest().rules {
-                let of_rule = rule.lookups.iter().filter(|table| !rule.writes.contains(table));
+                let of_rule = rule
+                    .lookups
+                    .iter()
+                    .filter(|table| !rule.writes.contains(table));
                 tables.extend(of_rule.map(|&table| plugin.tables[usize::from(table)].id));
             }
         }

@@ -259,6 +259,7 @@ impl Engine {
                     }
                 }
                 self.post_plugin(&name, result.as_ref().err().cloned());
+                self.post_status();
                 if let Some(reply) = reply {
                     let _ = reply.send(result);
                 }

@@ -45,6 +45,8 @@ pub(super) struct Output<'a> {
     pub(super) derived: &'a mut Vec<Change>,
     /// The seq that derived changes get in the log; `None`: that of the item behind them.
     pub(super) log_seq: Option<Seq>,
+    /// Items that one call may have, at the most.
+    pub(super) part_max: usize,
     /// Rules whose timers fire as the items' times reach them.
     pub(super) timers: u64,
     /// Items are being run again after they had been parked: a fault parks nothing, it is noted here.
@@ -78,8 +80,7 @@ impl Engine {
         watermark: i64,
         output: &mut Output<'_>,
     ) -> Result<(), Fatal> {
-        let max = self.limits.batch_changes_max.max(1);
-        let mut stack: Vec<Frame<'_>> = Part::cut(items, watermark, max)
+        let mut stack: Vec<Frame<'_>> = Part::cut(items, watermark, output.part_max)
             .into_iter()
             .rev()
             .map(Frame::Run)

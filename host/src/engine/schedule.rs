@@ -12,6 +12,7 @@ use super::{
     Engine, Fatal,
     items::{Body, Item},
     run::{Output, bits},
+    slices::Slices,
 };
 
 /// One call of a plugin in a batch: its rules of one level.
@@ -38,6 +39,7 @@ impl Call {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     levels: Vec<Vec<Call>>,
+    slices: Slices,
 }
 
 /// A moment without a change.
@@ -97,8 +99,32 @@ impl Engine {
                 levels[level as usize].push(call);
             }
         }
-        self.schedule = Schedule { levels };
+        let slices = Slices::of(&self.plugins);
+        self.schedule = Schedule { levels, slices };
         self.schedule_dirty = false;
+    }
+
+    /// Where a batch of source changes must be cut (the last end is that of the batch).
+    pub(super) fn slice_ends(&mut self, source: &[Change]) -> Vec<usize> {
+        if self.schedule_dirty {
+            self.lay_schedule();
+        }
+        self.schedule.slices.ends(source)
+    }
+
+    /// How many items a call may have where what it writes is seen by others as of each change.
+    pub(super) fn part_max(&mut self, plugin: usize, rule: usize) -> usize {
+        if self.schedule_dirty {
+            self.lay_schedule();
+        }
+        let plugin = &self.plugins[plugin];
+        let writes = &plugin.plugin.manifest().rules[rule].writes;
+        let seen = &self.schedule.slices.seen_between;
+        let is_seen = |place: &u16| seen.contains(&plugin.tables[usize::from(*place)].id);
+        match writes.iter().any(is_seen) {
+            true => 1,
+            false => self.limits.batch_changes_max.max(1),
+        }
     }
 
     /// Runs every rule that these changes concern, level by level. `derived` begins with what came before
@@ -134,6 +160,7 @@ impl Engine {
                     derived: &mut fresh,
                     log_seq: None,
                     timers: call.timers,
+                    part_max: self.limits.batch_changes_max.max(1),
                     retry: None,
                 };
                 result = self.run_items(call.plugin, items, self.batch_watermark, &mut output);

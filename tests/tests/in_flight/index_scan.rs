@@ -11,7 +11,10 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use rulemill::store::Store;
+use rulemill::{
+    engine::{Control, Status},
+    store::Store,
+};
 use rulemill_tests::{
     native::Make,
     random::{Random, from_environment},
@@ -81,6 +84,34 @@ impl World {
         });
     }
 
+    /// A round that the reader sleeps through: it then looks up what was there at each query.
+    fn slept_through(&mut self) {
+        let rule = || "reader.look".to_owned();
+        let pause = |reply| Control::Pause {
+            rule: rule(),
+            reply,
+        };
+        self.rig.handle.ask(pause).unwrap();
+        self.round();
+        let resume = |reply| Control::Resume {
+            rule: rule(),
+            reply,
+        };
+        self.rig.handle.ask(resume).unwrap();
+        let last = self.queries;
+        let at_head = |status: &Status| {
+            let rule = &status.rules["reader.look"];
+            rule.status == "running" && rule.lag_changes == 0
+        };
+        self.rig.wait_for(at_head);
+        until("the reader's last answer to be durable", || {
+            let rows = self.rig.rows("looked_up").unwrap();
+            rows.iter()
+                .any(|row| row.starts_with(&format!("id={last} ")))
+                .then_some(())
+        });
+    }
+
     /// Rows in all three places, and queries over them.
     fn round(&mut self) {
         let committed = self.batch();
@@ -107,7 +138,6 @@ impl World {
         for batch in &young {
             wait_until_committed(&self.rig, batch);
         }
-        self.check();
     }
 
     fn check(&self) {
@@ -159,7 +189,11 @@ fn check(seed: u64) {
         queries: 0,
     };
     for round in 0..ROUNDS {
-        world.round();
+        match world.random.one_in(2) {
+            true => world.slept_through(),
+            false => world.round(),
+        }
+        world.check();
         if round == ROUNDS / 2 {
             // What the plugins remember goes, and the rows stay.
             let store = world.rig.stop().unwrap();

@@ -126,7 +126,7 @@ pub(crate) struct Model {
     items: BTreeMap<i64, Item>,
     /// By query: what the owner finds, as of the query.
     pub(crate) owned: BTreeMap<i64, String>,
-    /// By query: what another plugin finds, which sees the derived table as the batch leaves it.
+    /// By query: what another plugin finds.
     pub(crate) looked_up: BTreeMap<i64, String>,
     /// By query: the rows of the source table, as of the query.
     pub(crate) items_found: BTreeMap<i64, String>,
@@ -140,13 +140,9 @@ impl Model {
                 Step::Delete(id) => drop(self.items.remove(id)),
                 Step::Ask(query) => {
                     self.owned.insert(query.id, self.scan(query));
+                    self.looked_up.insert(query.id, self.scan(query));
                     self.items_found.insert(query.id, self.scan_items(query));
                 }
-            }
-        }
-        for step in steps {
-            if let Step::Ask(query) = step {
-                self.looked_up.insert(query.id, self.scan(query));
             }
         }
     }
