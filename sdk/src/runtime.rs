@@ -267,7 +267,9 @@ impl Built {
                 if !self.timers().is_idle() {
                     self.fire_due(&header, None, &mut progress)?;
                 }
-                if header.kind != Kind::Tick {
+                if header.kind == Kind::Tick {
+                    self.timers().hold(header.rules);
+                } else {
                     self.change(&header, batch.body(), &mut progress)?;
                 }
             }

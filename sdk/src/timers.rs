@@ -48,6 +48,8 @@ pub struct Timers {
     /// Timers as they were before the current call touched them.
     journal: Vec<((u16, String), Option<State>)>,
     call: Call,
+    /// Rules whose timers don't fire in this batch, as bits.
+    held: u64,
 }
 
 /// What became of a timer in this batch.
@@ -229,6 +231,11 @@ impl Timers {
         }
     }
 
+    /// Keeps the timers of these rules (bits) from firing to the batch's end.
+    pub(crate) fn hold(&mut self, rules: u64) {
+        self.held = rules;
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty()
     }
@@ -241,7 +248,9 @@ impl Timers {
         before: Option<&(i64, u16, String)>,
         item: u32,
     ) -> Option<(i64, u16, String)> {
-        let first = self.queue.first()?;
+        let held = self.held;
+        let fires = |rule: u16| held & 1u64.checked_shl(rule.into()).unwrap_or(0) == 0;
+        let first = self.queue.iter().find(|(_, rule, _)| fires(*rule))?;
         if first.0 > watermark || before.is_some_and(|before| first >= before) {
             return None;
         }
@@ -294,5 +303,6 @@ impl Timers {
         }
         self.queue.clear();
         self.journal.clear();
+        self.held = 0;
     }
 }

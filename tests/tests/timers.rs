@@ -174,3 +174,56 @@ fn time_goes_on_from_the_last_change_also_while_the_host_sleeps() {
         .unwrap();
     assert_eq!(rig.rows("abandoned_carts").unwrap(), ["id=1 times=1"]);
 }
+
+/// Pauses or resumes a rule.
+fn ask(rig: &Rig, rule: &str, pause: bool) {
+    let rule = rule.to_owned();
+    let command = |reply| match pause {
+        true => Control::Pause { rule, reply },
+        false => Control::Resume { rule, reply },
+    };
+    rig.handle.ask(command).unwrap();
+}
+
+#[test]
+fn what_a_rule_catches_up_on_fires_as_if_it_had_been_there() {
+    for batch in [50, 4_096] {
+        for pauses in [&["carts"][..], &["carts", "abandon"], &["abandon", "carts"]] {
+            let options = options(batch);
+            let rig = Rig::start_at(store(), &options, &PLUGINS, CLOCK).unwrap();
+            let changes = shopping();
+            let (before, after) = changes.split_at(500);
+            rig.apply(before).unwrap();
+            for rule in pauses {
+                ask(&rig, rule, true);
+            }
+            for part in after.chunks(333) {
+                rig.apply(part).unwrap();
+            }
+            // The last to be paused is the first to go on: a rule for timers goes on with those that set them.
+            for rule in pauses.iter().rev() {
+                ask(&rig, rule, false);
+            }
+            rig.wait_for(|status| status.rules["carts.carts"].status == "running");
+            rig.wait_for(|status| status.rules["carts.abandon"].status == "running");
+            rig.wait_for(|_| rig.rows("abandoned_carts").unwrap() == abandoned());
+            let store = rig.stop().unwrap();
+            let rig = Rig::start_at(store, &options, &PLUGINS, CLOCK).unwrap();
+            assert_eq!(rig.rows("abandoned_carts").unwrap(), abandoned());
+        }
+    }
+}
+
+#[test]
+fn a_paused_rule_is_not_called_in_the_batch_that_sets_its_timer() {
+    let rig = Rig::start_at(store(), &options(4_096), &PLUGINS, CLOCK).unwrap();
+    ask(&rig, "abandon", true);
+    rig.apply(&[
+        change(RawOp::Insert, 1, START),
+        change(RawOp::Insert, 2, START + 40 * MINUTE),
+    ])
+    .unwrap();
+    assert!(rig.rows("abandoned_carts").unwrap().is_empty());
+    ask(&rig, "abandon", false);
+    rig.wait_for(|_| rig.rows("abandoned_carts").unwrap() == ["id=1 times=1"]);
+}

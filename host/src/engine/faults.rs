@@ -33,8 +33,9 @@ impl Engine {
         output: &mut Output<'_>,
     ) -> bool {
         let on_error = self.plugins[plugin].options.on_error;
-        let parks = output.retry.is_some() || on_error == OnError::Park;
-        // By item, so that a key's first fault is the one that parks it.
+        // What comes behind a fault of its key is parked behind it, or told otherwise.
+        let is_keyed = output.retry.is_some() || on_error != OnError::Halt;
+        // By item, so that a key's first fault is the one that counts.
         let mut faults: Vec<(u16, usize, &str)> = Vec::new();
         for fault in &effects.faults {
             let place = places[fault.item as usize] as usize;
@@ -45,12 +46,12 @@ impl Engine {
         faults.sort_by_key(|(_, place, _)| *place);
         let mut first_of: HashMap<(u16, Key), usize> = HashMap::new();
         let mut again = false;
-        if parks {
+        if is_keyed {
             faults.retain(|&(rule, place, _)| {
                 let Some(key) = items[place].key() else {
                     return true;
                 };
-                // What fails behind it is parked behind it when the rest is run again.
+                // What fails behind it is dealt with when the rest is run again.
                 let is_first = *first_of.entry((rule, key)).or_insert(place) == place;
                 again |= !is_first;
                 is_first

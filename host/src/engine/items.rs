@@ -156,20 +156,31 @@ pub(super) struct Batch {
     pub(super) unfit: Vec<(usize, RowError)>,
 }
 
-/// Writes the batch of these items.
+/// Writes the batch of these items. The timers of the rules `held` don't fire in it by themselves.
 pub(super) fn write_batch(
     items: &[Item<'_>],
     watermark: i64,
+    held: u64,
     tables: &[LinkedTable],
     catalog: &Catalog,
 ) -> Batch {
     let base = items.first().map_or(0, |item| item.cause.0);
     let mut writer = BatchWriter::new(base, watermark, items.len() * 48);
-    let mut places = Vec::with_capacity(items.len());
+    let mut places = Vec::with_capacity(items.len() + 1);
+    if held != 0 {
+        // Nothing has an effect there.
+        places.push(0);
+        writer.item(ItemHeader {
+            seq: base,
+            time: watermark,
+            rules: held,
+            kind: Kind::Tick,
+        });
+    }
     let mut unfit = Vec::new();
     for (place, item) in items.iter().enumerate() {
         let mark = writer.mark();
-        match write_item(item, &mut writer, tables, catalog) {
+        match write_item(item, held, &mut writer, tables, catalog) {
             Ok(()) => places.push(place as u32),
             Err(error) => {
                 writer.reset(mark);
@@ -186,6 +197,7 @@ pub(super) fn write_batch(
 
 fn write_item(
     item: &Item<'_>,
+    held: u64,
     writer: &mut BatchWriter,
     tables: &[LinkedTable],
     catalog: &Catalog,
@@ -199,7 +211,10 @@ fn write_item(
     };
     match &item.body {
         Body::Tick => {
-            writer.item(header(Kind::Tick));
+            writer.item(ItemHeader {
+                rules: held,
+                ..header(Kind::Tick)
+            });
         }
         Body::Timer { key, due, .. } => {
             let out = writer.item(header(Kind::Timer));

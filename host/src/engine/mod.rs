@@ -411,11 +411,13 @@ impl Engine {
         self.plugins.iter().position(|plugin| *plugin.name == *name)
     }
 
-    /// Whether a plugin's timers wait for a rule of it that sets them and is still behind: they fire as it comes to them.
+    /// Whether a plugin's timers wait for a rule of it that sets them and is not at the head: what it has yet to handle may
+    /// clear them, so they fire as it comes to their time.
     fn holds_timers(&self, plugin: usize) -> bool {
         let manifest = self.plugins[plugin].plugin.manifest();
         (0..manifest.rules.len()).any(|rule| {
-            manifest.rules[rule].sets_timers && self.states[self.state_of(plugin, rule)].is_behind()
+            manifest.rules[rule].sets_timers
+                && !self.states[self.state_of(plugin, rule)].takes_live()
         })
     }
 

@@ -21,7 +21,7 @@ use super::{
     Engine, Fatal,
     access::CallState,
     effects::Checker,
-    items::{Body, Item, write_batch},
+    items::{Body, ChangeRef, Item, write_batch},
     parts::{Part, Share},
     state::Order,
 };
@@ -60,7 +60,7 @@ pub(super) type Failed = HashMap<Key, (Order, String)>;
 enum Frame<'a> {
     Run(Part<'a>),
     /// The one rule of this item is at fault, with this message; what stands before the item has been run.
-    Verdict(Item<'a>, String, bool),
+    Verdict(Item<'a>, String, bool, i64),
 }
 
 enum Outcome {
@@ -88,7 +88,17 @@ impl Engine {
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
                 Frame::Run(part) => part,
-                Frame::Verdict(item, message, timed_out) => {
+                Frame::Verdict(item, message, timed_out, watermark) => {
+                    if self.must_be_told_otherwise(plugin, &item) {
+                        // What it faulted on is not what the rule will get.
+                        let part = Part {
+                            items: vec![item],
+                            watermark,
+                            share: Share::Alone,
+                        };
+                        stack.push(Frame::Run(part));
+                        continue;
+                    }
                     let mut alone = vec![item];
                     self.sift(plugin, &mut alone, output);
                     for item in &alone {
@@ -200,6 +210,38 @@ impl Engine {
         }
     }
 
+    /// Whether a rule of the item has come to miss a change of its row since the item was made.
+    fn must_be_told_otherwise(&self, plugin: usize, item: &Item<'_>) -> bool {
+        let Body::Change {
+            change: ChangeRef::Made(change),
+            ..
+        } = &item.body
+        else {
+            return false;
+        };
+        bits(item.rules).any(|rule| {
+            let state = &self.states[self.state_of(plugin, rule)];
+            state.gaps.contains_key(&change.key)
+        })
+    }
+
+    /// The rules for timers that must not be called in this run, though a timer that is set in it comes due.
+    fn held_timers(&self, plugin: usize, output: &Output<'_>) -> u64 {
+        let rules = &self.plugins[plugin].rules;
+        let mut held = 0;
+        for (rule, linked) in rules.iter().enumerate() {
+            let fires = output.timers & 1 << rule != 0 && self.is_running(plugin, rule);
+            if linked.input.is_none() && !fires {
+                held |= 1 << rule;
+            }
+        }
+        held
+    }
+
+    fn is_running(&self, plugin: usize, rule: usize) -> bool {
+        self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
+    }
+
     fn call(
         &mut self,
         plugin: usize,
@@ -208,9 +250,9 @@ impl Engine {
     ) -> Result<Outcome, Fatal> {
         let items = &mut part.items;
         let catalog = self.catalog.load();
-        let linked = &mut self.plugins[plugin];
-        let tables = linked.tables.clone();
-        let batch = write_batch(items, part.watermark, &tables, &catalog);
+        let tables = self.plugins[plugin].tables.clone();
+        let held = self.held_timers(plugin, output);
+        let batch = write_batch(items, part.watermark, held, &tables, &catalog);
         if !batch.unfit.is_empty() {
             for (place, error) in batch.unfit {
                 for rule in bits(items[place].rules) {
@@ -218,6 +260,9 @@ impl Engine {
                         rules: 1 << rule,
                         ..items[place].clone()
                     }];
+                    if self.must_be_told_otherwise(plugin, &alone[0]) {
+                        continue;
+                    }
                     // What stands behind a halt, or an unfit row of the same key, is dealt with as that says.
                     self.sift(plugin, &mut alone, output);
                     for item in &alone {
@@ -345,7 +390,7 @@ fn divide<'a>(
         behind.remove(0);
         vec![Frame::Run(part)]
     } else {
-        let verdict = Frame::Verdict(of_rules(rules), fault.to_string(), timed_out);
+        let verdict = Frame::Verdict(of_rules(rules), fault.to_string(), timed_out, watermark);
         behind[0].rules &= !rules;
         if behind[0].rules == 0 {
             behind.remove(0);

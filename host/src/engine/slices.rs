@@ -31,12 +31,15 @@ pub(super) struct Slices {
     /// The same for tables that aren't above.
     any_reader: u64,
     any_writer: u64,
+    cuts: bool,
     /// Derived tables whose every state a lookup may ask for.
     pub(super) seen_between: BTreeSet<TableId>,
 }
 
 /// A rule, as this needs it.
 struct Rule {
+    plugin: usize,
+    sets_timers: bool,
     level: u32,
     input: Option<TableId>,
     reads: BTreeSet<TableId>,
@@ -47,10 +50,12 @@ impl Slices {
     /// Finds the pairs among the rules of these plugins.
     pub(super) fn of(plugins: &[Linked]) -> Self {
         let mut rules = Vec::new();
-        for plugin in plugins {
+        for (place, plugin) in plugins.iter().enumerate() {
             let id = |place: &u16| plugin.tables[usize::from(*place)].id;
             for (linked, declared) in plugin.rules.iter().zip(&plugin.plugin.manifest().rules) {
                 rules.push(Rule {
+                    plugin: place,
+                    sets_timers: declared.sets_timers,
                     level: linked.level,
                     input: linked.input.as_ref().map(id),
                     reads: declared.lookups.iter().map(id).collect(),
@@ -67,6 +72,13 @@ impl Slices {
         let mut slices = Self::default();
         let mut pairs: Vec<(Feeds, Feeds)> = Vec::new();
         for reader in &rules {
+            // A timer that one change sets and a later one clears fires between them, if it comes due there.
+            for setter in rules.iter().filter(|rule| rule.sets_timers) {
+                let waits = setter.plugin == reader.plugin && setter.level < reader.level;
+                if reader.input.is_none() && waits {
+                    pairs.push((Feeds::Any, feeds(setter, &rules, &writers, 0)));
+                }
+            }
             for table in reader.reads.union(&reader.writes) {
                 for &writer in writers.get(table).into_iter().flatten() {
                     let writer = &rules[writer];
@@ -84,6 +96,7 @@ impl Slices {
                 }
             }
         }
+        slices.cuts = !pairs.is_empty();
         if pairs.len() > PAIRS_MAX {
             pairs = vec![(Feeds::Any, Feeds::Any)];
         }
@@ -98,7 +111,7 @@ impl Slices {
     /// The ends of the slices of these changes.
     pub(super) fn ends(&self, changes: &[Change]) -> Vec<usize> {
         let mut ends = Vec::new();
-        if !self.seen_between.is_empty() {
+        if self.cuts {
             let mut fed = 0u64;
             for (place, change) in changes.iter().enumerate() {
                 let table = change.table.0 as usize;

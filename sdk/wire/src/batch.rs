@@ -10,7 +10,8 @@
 //!         update 1           row(before) row(after)
 //!         delete 2           row(before)
 //!         timer  4           key:text  due:i64
-//!         tick   5           (nothing: time has moved on)
+//!         tick   5           (nothing: time has moved on)   its rules: those for timers that don't fire from here
+//!                            to the batch's end, even if a timer that is set here comes due
 //! row   = the columns of the rules' input table, in manifest order, each in wire form
 //! ```
 //!
