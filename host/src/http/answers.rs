@@ -12,6 +12,7 @@ use crate::{
     catalog::{Catalog, Origin, Table},
     change::Op,
     engine::{PluginStatus, RuleStatusLine, Status},
+    store::LetterState,
 };
 
 /// `POST /v1/changes`: the changes are on disk.
@@ -124,6 +125,8 @@ pub struct DeadLetterInfo {
     pub id: u64,
     /// The rule's full name.
     pub rule: String,
+    /// Why it is here: `faulted`, `waiting` behind one of its key that did, or `skipped`, which only keeps it to be read.
+    pub state: LetterState,
     /// The fault, or what it waits for.
     pub error: String,
     /// The change's seq.
@@ -142,6 +145,8 @@ pub struct DeadLetterInfo {
     pub ts: Option<String>,
     /// The plugin version that faulted, by the store's number.
     pub version: u32,
+    /// SHA-256 of that version's file, in hex.
+    pub hash: Option<String>,
     /// When it was parked.
     pub parked_at: Option<String>,
 }

@@ -3,6 +3,8 @@
 //! The command line makes the same answers from here where no daemon runs. A page is consistent in
 //! itself; the page that follows is read from a later snapshot, and begins behind the last row.
 
+use std::collections::HashMap;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rulemill_wire::{Timestamp, key::prefix_end};
 use serde::Deserialize;
@@ -18,7 +20,7 @@ use crate::{
     engine::{PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
-    store::{DeadLetter, Reader, RuleStatus, Store},
+    store::{DeadLetter, LetterState, Reader, RuleStatus, Store},
 };
 
 /// Which rows of a table.
@@ -176,6 +178,9 @@ pub fn dead_letters(
 ) -> Result<DeadLetters, Problem> {
     let catalog = reader.catalog().map_err(Problem::internal)?;
     let limit = page_limit(query.limit, limits)?;
+    let versions = reader.plugin_versions().map_err(Problem::internal)?;
+    let hashes = versions.iter().map(|version| (version.id, version.hash));
+    let hashes = hashes.collect();
     let mut found = Vec::new();
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
@@ -196,7 +201,7 @@ pub fn dead_letters(
                 next,
             });
         }
-        found.push(dead_letter(&catalog, full_name, &letter)?);
+        found.push(dead_letter(&catalog, &hashes, full_name, &letter)?);
     }
     if let (Some(id), true) = (query.id, found.is_empty()) {
         return Err(Problem::new(
@@ -212,6 +217,7 @@ pub fn dead_letters(
 
 fn dead_letter(
     catalog: &Catalog,
+    hashes: &HashMap<u32, [u8; 32]>,
     rule: String,
     letter: &DeadLetter,
 ) -> Result<DeadLetterInfo, Problem> {
@@ -220,6 +226,7 @@ fn dead_letter(
     Ok(DeadLetterInfo {
         id: letter.id,
         rule,
+        state: letter.state,
         error: letter.error.clone(),
         seq: letter.seq.0,
         table: table.name.clone(),
@@ -229,6 +236,7 @@ fn dead_letter(
         after: after.map(|row| json_row(table, row)).transpose()?,
         ts: timestamp(letter.time),
         version: letter.version,
+        hash: hashes.get(&letter.version).map(hex::encode),
         parked_at: timestamp(letter.parked_at),
     })
 }
@@ -353,8 +361,10 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
     }
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
-        let name = format!("{}.{}", letter.plugin, letter.rule);
-        status.rules.entry(name).or_default().parked += 1;
+        if letter.state != LetterState::Skipped {
+            let name = format!("{}.{}", letter.plugin, letter.rule);
+            status.rules.entry(name).or_default().parked += 1;
+        }
     }
     Ok(status)
 }
