@@ -34,7 +34,7 @@ fn a_core_module_for_another_major_is_refused() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "was built for plugin interface 2.0, and this host speaks 1.0: build it with the \
+        "was built for plugin interface 2.0, and this host speaks 1.1: build it with the \
          rulemill-sdk that came with this host"
     );
 }

@@ -65,7 +65,7 @@ fn modules_that_are_no_plugins() {
     check(
         "exports of other types",
         &format!("(component {export} {other})"),
-        "is no plugin: it doesn't fit plugin interface 1.0: its export describe is of another type",
+        "is no plugin: it doesn't fit plugin interface 1.1: its export describe is of another type",
     );
 }
 

@@ -67,7 +67,7 @@ fn other_versions_of_the_interface() {
         let text = guests::V1.replace("state@1.0.0", &format!("state@{version}"));
         assemble(&text)
     };
-    let speaks = "and this host speaks 1.0";
+    let speaks = "and this host speaks 1.1";
     let rebuild = "build it with the rulemill-sdk that came with this host";
     check_load(
         "imports another major",

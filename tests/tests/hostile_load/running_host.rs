@@ -87,12 +87,12 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
         (
             "exports_other_major",
             assemble(exports),
-            &["interface 3.1", "speaks 1.0"],
+            &["interface 3.1", "speaks 1.1"],
         ),
         (
             "imports_other_major",
             core_module("2.0.0"),
-            &["interface 2.0", "speaks 1.0"],
+            &["interface 2.0", "speaks 1.1"],
         ),
         (
             "loops",
