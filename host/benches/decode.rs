@@ -50,6 +50,7 @@ fn table(declared: bool) -> Table {
         key: vec![0],
         indexes: Vec::new(),
         mirror: true,
+        stage: rulemill::catalog::Stage::default(),
     }
 }
 

@@ -93,6 +93,7 @@ fn table() -> Table {
         key: vec![0],
         indexes: Vec::new(),
         mirror: true,
+        stage: rulemill::catalog::Stage::default(),
     }
 }
 

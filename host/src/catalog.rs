@@ -75,6 +75,28 @@ pub struct Table {
     pub indexes: Vec<Index>,
     /// Whether its current rows are kept (always, for a derived table).
     pub mirror: bool,
+    /// Whether it is the one that readers see.
+    pub stage: Stage,
+}
+
+/// Whether a table is the one that readers see under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// It is; in place of another one since this seq (0: since it was made).
+    Serving {
+        /// The seq of the switch.
+        since: u64,
+    },
+    /// It is being made from a snapshot of its inputs, to take the place of the one that serves.
+    Rebuilding,
+    /// It was, or should have been: its rows go.
+    Dropped,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Serving { since: 0 }
+    }
 }
 
 impl Table {
@@ -89,6 +111,24 @@ impl Table {
         self.key
             .iter()
             .map(|&id| (id, &self.columns[usize::from(id)]))
+    }
+
+    /// The seq since which it serves: before it there was another one.
+    pub fn since(&self) -> u64 {
+        match self.stage {
+            Stage::Serving { since } => since,
+            Stage::Rebuilding | Stage::Dropped => 0,
+        }
+    }
+
+    /// Whether readers see it.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage, Stage::Serving { .. })
+    }
+
+    /// Whether rules of this plugin write it.
+    pub fn is_of(&self, plugin: &str) -> bool {
+        matches!(&self.origin, Origin::Derived { plugin: owner } if owner == plugin)
     }
 
     /// Whether rules of a plugin write it.
@@ -109,7 +149,8 @@ pub struct Catalog {
 impl Catalog {
     /// A catalog of these tables, whose ids are their places.
     pub fn from_tables(tables: Vec<Table>) -> Self {
-        let by_name = tables.iter().map(|t| (t.name.clone(), t.id)).collect();
+        let there = tables.iter().filter(|t| t.stage != Stage::Dropped);
+        let by_name = there.map(|t| (t.name.clone(), t.id)).collect();
         Self {
             version: 0,
             tables: tables.into_iter().map(Arc::new).collect(),
@@ -144,7 +185,14 @@ impl Catalog {
     pub fn put(&mut self, table: Table) {
         let place = table.id.0 as usize;
         assert!(place <= self.tables.len(), "table ids are given in order");
-        self.by_name.insert(table.name.clone(), table.id);
+        if let Some(old) = self.tables.get(place)
+            && self.by_name.get(&old.name) == Some(&table.id)
+        {
+            self.by_name.remove(&old.name);
+        }
+        if table.stage != Stage::Dropped {
+            self.by_name.insert(table.name.clone(), table.id);
+        }
         let table = Arc::new(table);
         if place == self.tables.len() {
             self.tables.push(table);

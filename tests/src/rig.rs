@@ -84,11 +84,20 @@ impl Rig {
         plugins: &[(&str, Make, &str)],
         micros: i64,
     ) -> anyhow::Result<Self> {
-        let clock = Arc::new(AtomicI64::new(micros));
         let plugins_now = plugins
             .iter()
             .map(|(name, make, label)| loaded(name, *make, label))
             .collect::<Result<_, _>>()?;
+        Self::start_with(store, options, plugins_now, micros)
+    }
+
+    fn start_with(
+        store: Arc<Store>,
+        options: &Options,
+        plugins_now: Vec<PluginEvent>,
+        micros: i64,
+    ) -> anyhow::Result<Self> {
+        let clock = Arc::new(AtomicI64::new(micros));
         let time = clock.clone();
         let (handle, thread) = engine::start(Setup {
             store: store.clone(),
@@ -106,6 +115,31 @@ impl Rig {
             thread,
             clock,
         })
+    }
+
+    /// Starts an engine where `newest` is what lies in the plugin directory and `last_good` what ran before.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn start_over(
+        store: Arc<Store>,
+        options: &Options,
+        newest: (&str, Make, &str),
+        last_good: (&str, Make, &str),
+        others: &[(&str, Make, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut events = vec![loaded(newest.0, newest.1, newest.2)?];
+        let PluginEvent::Loaded { plugin, .. } = loaded(last_good.0, last_good.1, last_good.2)?
+        else {
+            return Err(anyhow!("no plugin"));
+        };
+        if let PluginEvent::Loaded { last_good, .. } = &mut events[0] {
+            *last_good = Some(plugin);
+        }
+        for (name, make, label) in others {
+            events.push(loaded(name, *make, label)?);
+        }
+        Self::start_with(store, options, events, 1_000_000)
     }
 
     /// Loads or replaces a plugin and waits until its rules run.

@@ -17,6 +17,7 @@ mod failure;
 mod new;
 mod output;
 mod query;
+mod rebuild;
 mod rules;
 mod run;
 mod status;
@@ -72,6 +73,8 @@ enum Command {
     Query(query::Args),
     /// List the rules with their state, or pause or resume one
     Rules(rules::Args),
+    /// Make a plugin's tables again from a snapshot of what they come from
+    Rebuild(rebuild::Args),
     /// List, show, retry or drop changes that a rule could not handle
     DeadLetters(dead_letters::Args),
     /// Show the host's health at a glance
@@ -121,6 +124,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tables(args) => tables::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Rules(args) => rules::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Tail(args) => tail::run(&args),

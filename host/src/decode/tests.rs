@@ -29,6 +29,7 @@ pub(super) fn catalog() -> Arc<SharedCatalog> {
         key: vec![0],
         indexes: Vec::new(),
         mirror,
+        stage: crate::catalog::Stage::default(),
     };
     let orders = vec![
         column("id", I64, false),

@@ -114,7 +114,10 @@ fn complain(handle: &Handle) -> Result<()> {
 fn derived_tables(reader: &Reader) -> Result<Tables> {
     let catalog = reader.catalog()?;
     let mut tables = BTreeMap::new();
-    for table in catalog.tables().filter(|table| table.is_derived()) {
+    for table in catalog
+        .tables()
+        .filter(|table| table.is_derived() && table.is_serving())
+    {
         let rows = reader.rows(table, &[], None, false)?;
         let rows = rows
             .map(|entry| keyed_row(table, &entry?.1.row))

@@ -63,9 +63,15 @@ impl CallState {
         at: u64,
         mut take: impl FnMut(&[u8], &Row) -> bool,
     ) -> Result<(), store::Error> {
-        let (from, to, at) = (&range.from, range.to.as_deref(), Seq(at));
+        let (from, to) = (&range.from, range.to.as_deref());
+        let past = self.past(number, at);
+        // What served before it left no past of its own.
+        let at = match past {
+            Some(_) => Seq(at.max(table.since())),
+            None => Seq(at),
+        };
         let down = range.descending;
-        let Some(past) = self.past(number, at.0) else {
+        let Some(past) = past else {
             return self
                 .view
                 .scan(table, from, to, down, at, |key, row| take(key, row));
@@ -104,9 +110,15 @@ impl CallState {
         at: u64,
         mut take: impl FnMut(&[u8], &Row) -> bool,
     ) -> Result<(), store::Error> {
-        let (from, to, at) = (&range.from, range.to.as_deref(), Seq(at));
+        let (from, to) = (&range.from, range.to.as_deref());
+        let past = self.past(number, at);
+        // What served before it left no past of its own.
+        let at = match past {
+            Some(_) => Seq(at.max(table.since())),
+            None => Seq(at),
+        };
         let down = range.descending;
-        let Some(past) = self.past(number, at.0) else {
+        let Some(past) = past else {
             let take = |entry: &[u8], _: &[u8], row: &Row| take(entry, row);
             return self.view.scan_index(table, index, from, to, down, take);
         };
@@ -207,7 +219,9 @@ impl StateAccess for CallState {
     fn get(&self, number: u32, key: &[u8], at: u64) -> Result<Found, Fault> {
         let (linked, table) = self.table(number)?;
         let past = match self.past(number, at) {
-            Some(past) => past.row(table, key, Seq(at)).map_err(store_fault)?,
+            Some(past) => past
+                .row(table, key, Seq(at.max(table.since())))
+                .map_err(store_fault)?,
             None => None,
         };
         let (row, until) = if let Some(past) = past {

@@ -12,6 +12,7 @@ use super::{
     Engine, Fatal,
     effects::Effects,
     items::{Body, Item},
+    rebuild,
     run::{Output, bits},
 };
 
@@ -107,7 +108,11 @@ impl Engine {
             });
         }
         let mut ordinals: HashMap<(u16, u32), u32> = HashMap::new();
+        let is_silent = rebuild::is_shadow(&name);
         for notification in effects.notifications {
+            if is_silent {
+                continue;
+            }
             let item = item_of(notification.item);
             let ordinal = ordinals
                 .entry((notification.rule, notification.item))

@@ -41,7 +41,7 @@ pub(super) enum Step {
 impl Engine {
     /// Takes one step with a retry, else with the rule that is behind at the lowest level.
     pub(super) fn step_behind(&mut self) -> Result<Step, Fatal> {
-        if self.step_retry()? {
+        if self.step_retry()? || self.step_rebuild()? {
             return Ok(Step::Done);
         }
         let mut behind: Option<(u32, usize, usize)> = None;

@@ -108,6 +108,9 @@ pub struct PluginStatus {
     pub version: String,
     /// Why the newest file was refused, if it was.
     pub refused: Option<String>,
+    /// While its tables are being rebuilt: how far that has come, or what it waits for.
+    #[serde(default)]
+    pub rebuild: Option<String>,
 }
 
 /// A rule, as `rules` shows it.
@@ -165,6 +168,15 @@ pub enum Control {
         /// Gets how many went.
         reply: Sender<Result<u64, ControlError>>,
     },
+    /// Make a plugin's tables again from a snapshot of what they come from, with its newest code.
+    Rebuild {
+        /// The plugin.
+        plugin: String,
+        /// Give a rebuild up instead.
+        cancel: bool,
+        /// Told when it has begun, or is given up.
+        reply: Sender<Result<(), ControlError>>,
+    },
     /// Finish what was handed in, commit, stop.
     Shutdown,
 }
@@ -204,6 +216,9 @@ pub enum ControlError {
     /// There is no such rule.
     #[error("there is no rule {0}: `rulemill rules` lists them")]
     NoSuchRule(String),
+    /// There is no such plugin.
+    #[error("there is no plugin {0}: `rulemill status` lists them")]
+    NoSuchPlugin(String),
     /// Several plugins have a rule with this name.
     #[error("{0} plugins have a rule {1}: name it as plugin.rule")]
     Ambiguous(usize, String),

@@ -4,17 +4,17 @@
 //! everybody's idea of them agrees, and gives each rule its level in the table graph. It works on a copy of the
 //! catalog, so a plugin that is refused leaves no trace.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use rulemill_wire::manifest::{self, Access, Input, WHOLE_ROW};
 
 use crate::{
-    catalog::{Catalog, Column, Index, Origin, Table, TableId},
+    catalog::{Catalog, Column, Index, Origin, Stage, Table, TableId},
     graph::{self, Node},
     rule::{Instance, Plugin},
 };
 
-use super::{projection::Projection, setup::PluginOptions};
+use super::{projection::Projection, rebuild, setup::PluginOptions};
 
 /// A plugin that is fitted to the catalog.
 pub(super) struct Linked {
@@ -80,8 +80,16 @@ pub(super) fn link_tables(
     manifest
         .tables
         .iter()
-        .map(|declared| linked_table(declared, catalog))
+        .map(|declared| linked_table(name, declared, catalog))
         .collect()
+}
+
+/// What a manifest's table is called in the catalog: a plugin that is being rebuilt makes its tables beside those that serve.
+fn catalog_name<'a>(plugin: &str, declared: &'a manifest::Table) -> Cow<'a, str> {
+    match declared.access {
+        Access::Own if rebuild::is_shadow(plugin) => rebuild::shadow(&declared.name).into(),
+        _ => Cow::Borrowed(&declared.name),
+    }
 }
 
 fn owned(manifest: &manifest::Manifest) -> impl Iterator<Item = &manifest::Table> {
@@ -91,9 +99,13 @@ fn owned(manifest: &manifest::Manifest) -> impl Iterator<Item = &manifest::Table
         .filter(|table| table.access == Access::Own)
 }
 
-fn linked_table(declared: &manifest::Table, catalog: &Catalog) -> Result<LinkedTable, String> {
+fn linked_table(
+    plugin: &str,
+    declared: &manifest::Table,
+    catalog: &Catalog,
+) -> Result<LinkedTable, String> {
     let table = catalog
-        .by_name(&declared.name)
+        .by_name(&catalog_name(plugin, declared))
         .ok_or_else(|| format!("table {} is not in the catalog", declared.name))?;
     let projection = Projection::new(declared, table)
         .map_err(|column| format!("table {} has no column {column}", declared.name))?;
@@ -168,9 +180,10 @@ fn own(
     configured: &dyn Fn(&str) -> bool,
     is_empty: &dyn Fn(&Table) -> anyhow::Result<bool>,
 ) -> Result<(), String> {
+    let name = catalog_name(plugin, declared);
     let fresh = |id| Table {
         id,
-        name: declared.name.clone(),
+        name: name.to_string(),
         generation: 0,
         origin: Origin::Derived {
             plugin: plugin.to_owned(),
@@ -193,8 +206,12 @@ fn own(
             })
             .collect(),
         mirror: true,
+        stage: match rebuild::is_shadow(plugin) {
+            true => Stage::Rebuilding,
+            false => Stage::default(),
+        },
     };
-    let Some(existing) = catalog.by_name(&declared.name).cloned() else {
+    let Some(existing) = catalog.by_name(&name).cloned() else {
         catalog.put(fresh(catalog.next_id()));
         return Ok(());
     };
@@ -220,15 +237,15 @@ fn own(
             return Ok(());
         }
     }
-    catalog.put(widened(declared, &existing)?);
+    catalog.put(widened(plugin, declared, &existing)?);
     Ok(())
 }
 
 /// The existing table with the optional columns that a new version of its plugin adds.
-fn widened(declared: &manifest::Table, existing: &Table) -> Result<Table, String> {
+fn widened(plugin: &str, declared: &manifest::Table, existing: &Table) -> Result<Table, String> {
     let refuse = |what: String| {
         Err(format!(
-            "table {}: {what}; the rows there were made otherwise, so give the table another name (or keep the column as it was)",
+            "table {}: {what}; the rows there were made otherwise: `rulemill rebuild {plugin}` makes them again from a snapshot of what they come from (or give the table another name, or keep it as it was)",
             declared.name
         ))
     };
@@ -313,6 +330,7 @@ fn read(
         key: Vec::new(),
         indexes: Vec::new(),
         mirror: true,
+        stage: Stage::default(),
     });
     for column in &declared.columns {
         if column.name == WHOLE_ROW {

@@ -22,6 +22,7 @@ mod parts;
 mod past;
 mod plugins;
 mod projection;
+mod rebuild;
 mod requests;
 mod run;
 mod schedule;
@@ -48,6 +49,7 @@ use crate::{
     change::{Receipt, Refused, Seq, SourceBatch},
     commit::{Committed, Committer},
     limits::Limits,
+    rule::Plugin,
     store::{self, IdempotencyRecord, PluginVersion, Store, WriteSet},
 };
 
@@ -179,6 +181,10 @@ struct Engine {
     view: Arc<View>,
     greatest_keys: GreatestKeys,
     plugins: Vec<Linked>,
+    /// Code that doesn't fit the tables that serve, by plugin: what a rebuild would begin with.
+    candidates: HashMap<String, Arc<dyn Plugin>>,
+    /// The plugin whose rules are not to be told of the batch at hand.
+    left_out: Option<Arc<str>>,
     versions: Vec<PluginVersion>,
     schedule: Schedule,
     schedule_dirty: bool,
@@ -232,6 +238,8 @@ impl Engine {
             store: setup.store.clone(),
             greatest_keys: GreatestKeys::default(),
             plugins: Vec::new(),
+            candidates: HashMap::new(),
+            left_out: None,
             versions: reader.plugin_versions()?,
             schedule: Schedule::default(),
             schedule_dirty: true,

@@ -17,6 +17,7 @@ use super::{
     Backfill, Control, ControlError, Engine, Fatal, PluginEvent, PluginOptions,
     dead_letters::Retry,
     link::{self, Linked, LinkedRule, LinkedTable},
+    rebuild,
     state::{Letter, Order, RuleState, Window},
 };
 
@@ -67,6 +68,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Finds every state's place again, after some have gone or got other names.
+    pub(super) fn find_states(&mut self) {
+        let states = self.states.iter().enumerate();
+        self.state_places = states
+            .map(|(place, state)| (state.full_name(), place))
+            .collect();
+    }
+
+    /// Stores the catalog with this write set.
+    pub(super) fn store_catalog(&mut self, write_set: &mut WriteSet) {
+        let catalog = self.catalog.load();
+        self.stored_catalog = catalog.version;
+        write_set.catalog = Some(catalog);
+    }
+
     fn add_state(&mut self, state: RuleState) -> usize {
         let name = format!("{}.{}", state.record.plugin, state.record.rule);
         self.states.push(state);
@@ -91,6 +107,7 @@ impl Engine {
             let event = waiting.remove(ready.unwrap_or_default());
             self.plugin_event(event)?;
         }
+        self.resume_rebuilds()?;
         // Rules in the store whose plugin is no longer there stand where they stopped.
         for place in 0..self.states.len() {
             let name = format!(
@@ -150,6 +167,20 @@ impl Engine {
                 let result = match self.chosen_rule(rule) {
                     Ok(rule) => self.drop_dead_letters(rule, id)?,
                     Err(error) => Err(error),
+                };
+                self.answer(reply, result);
+            }
+            Control::Rebuild {
+                plugin,
+                cancel,
+                reply,
+            } => {
+                let result = match cancel {
+                    false => self.begin_rebuild(&plugin),
+                    true if self.cancel_rebuild(&plugin)? => Ok(()),
+                    true => Err(ControlError::Conflict(format!(
+                        "plugin {plugin} is not being rebuilt"
+                    ))),
                 };
                 self.answer(reply, result);
             }
@@ -250,6 +281,7 @@ impl Engine {
                 last_good,
                 reply,
             } => {
+                let hash = plugin.hash();
                 let result = self.load(&name, plugin);
                 match &result {
                     Ok(()) => tracing::info!(plugin = name, "loaded"),
@@ -258,6 +290,7 @@ impl Engine {
                         self.fall_back(&name, last_good);
                     }
                 }
+                self.restart_rebuild(&name, hash)?;
                 self.post_plugin(&name, result.as_ref().err().cloned());
                 self.post_status();
                 if let Some(reply) = reply {
@@ -275,6 +308,7 @@ impl Engine {
             }
             PluginEvent::Removed { name } => {
                 if let Some(place) = self.plugins.iter().position(|p| *p.name == *name) {
+                    self.cancel_rebuild(&name)?;
                     self.unload(place);
                     tracing::info!(plugin = name, "unloaded: its tables stay");
                 }
@@ -297,13 +331,22 @@ impl Engine {
     }
 
     /// Fits a plugin in, in place of the one with the same name.
-    fn load(&mut self, name: &str, plugin: Arc<dyn Plugin>) -> Result<(), String> {
+    pub(super) fn load(&mut self, name: &str, plugin: Arc<dyn Plugin>) -> Result<(), String> {
         let place = self.plugins.iter().position(|p| *p.name == *name);
         if place.is_some_and(|place| self.plugins[place].plugin.hash() == plugin.hash()) {
             return Ok(());
         }
         let catalog = self.catalog.clone();
-        let links = catalog.update(|copy| self.link_all(name, &plugin, copy))?;
+        let links = match catalog.update(|copy| self.link_all(name, &plugin, copy)) {
+            Ok(links) => links,
+            Err(reason) => {
+                if !rebuild::is_shadow(name) {
+                    self.candidates.insert(name.to_owned(), plugin);
+                }
+                return Err(reason);
+            }
+        };
+        self.candidates.remove(name);
         let options = self.plugin_options.get(name).copied().unwrap_or_default();
         self.check_backfill(name, &plugin, &links, options)?;
         let version = self.version_of(name, &*plugin);
@@ -334,16 +377,14 @@ impl Engine {
             });
             write_set.plugin_versions.push(version);
         }
-        let catalog = self.catalog.load();
-        self.stored_catalog = catalog.version;
-        write_set.catalog = Some(catalog);
+        self.store_catalog(&mut write_set);
         self.finish(write_set, 0);
         self.schedule_dirty = true;
         Ok(())
     }
 
     /// Links all plugins, with this one in its place, against a copy of the catalog.
-    fn link_all(
+    pub(super) fn link_all(
         &self,
         name: &str,
         plugin: &Arc<dyn Plugin>,

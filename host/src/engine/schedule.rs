@@ -151,6 +151,9 @@ impl Engine {
             }
             let mut fresh = Vec::new();
             for call in level {
+                if self.left_out.as_ref() == Some(&self.plugins[call.plugin].name) {
+                    continue;
+                }
                 let items = self.choose(call, source, derived, tick);
                 if items.is_empty() {
                     continue;

@@ -110,6 +110,7 @@ pub(super) fn shared_catalog(
                     key: Vec::new(),
                     indexes: Vec::new(),
                     mirror: options.mirror,
+                    stage: crate::catalog::Stage::default(),
                 },
             };
             if options.mirror && !table.mirror {

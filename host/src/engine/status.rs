@@ -4,7 +4,7 @@ use rulemill_wire::Timestamp;
 
 use crate::store::RuleStatus;
 
-use super::{Engine, PluginStatus, RuleStatusLine};
+use super::{Engine, PluginStatus, RuleStatusLine, rebuild};
 
 impl Engine {
     /// Posts where everything stands.
@@ -54,10 +54,38 @@ impl Engine {
                 .flatten()
                 .map(|at| at.to_string());
             status.rules = rules.into_iter().collect();
-            for plugin in &self.plugins {
+            for plugin in self
+                .plugins
+                .iter()
+                .filter(|plugin| !rebuild::is_shadow(&plugin.name))
+            {
                 let entry = status.plugins.entry(plugin.name.to_string()).or_default();
                 entry.hash = Some(plugin.plugin.hash().to_string());
                 entry.version.clone_from(&plugin.plugin.manifest().version);
+            }
+        });
+    }
+
+    /// Posts how far rebuilds have come.
+    pub(super) fn post_rebuilds(&self) {
+        let rebuilds: Vec<(String, Option<String>)> = self
+            .plugins
+            .iter()
+            .map(|plugin| plugin.name.to_string())
+            .filter(|name| !rebuild::is_shadow(name))
+            .chain(self.candidates.keys().cloned())
+            .map(|name| {
+                let is_on = self.plugin_named(&rebuild::shadow(&name)).is_some();
+                let waits = self.in_the_way(&name);
+                (
+                    name,
+                    is_on.then(|| waits.unwrap_or_else(|| "is complete".into())),
+                )
+            })
+            .collect();
+        self.board.update(|status| {
+            for (name, rebuild) in rebuilds {
+                status.plugins.entry(name).or_default().rebuild = rebuild;
             }
         });
     }

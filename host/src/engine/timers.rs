@@ -52,6 +52,23 @@ impl Timers {
         found
     }
 
+    /// A plugin's timers.
+    pub(super) fn of(&self, plugin: &str) -> Vec<TimerWrite> {
+        let mut found = Vec::new();
+        for ((owner, rule), timers) in &self.rules {
+            if owner == plugin {
+                let timers = timers.order.iter();
+                found.extend(timers.map(|(due, key)| TimerWrite {
+                    plugin: owner.clone(),
+                    rule: rule.clone(),
+                    key: key.clone(),
+                    due: Some(*due),
+                }));
+            }
+        }
+        found
+    }
+
     /// When the next timer is due of those whose rule `runs`, by plugin and rule.
     pub(super) fn next_due(&self, runs: impl Fn(&str, &str) -> bool) -> Option<i64> {
         self.rules

@@ -109,6 +109,13 @@ pub struct RuleNamed {
     pub rule: String,
 }
 
+/// `POST /v1/plugins/{plugin}/rebuild` and `/rebuild/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginNamed {
+    /// The plugin's name.
+    pub plugin: String,
+}
+
 /// `GET /v1/dead-letters`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetters {
@@ -239,7 +246,11 @@ pub struct TailLine {
 impl Tables {
     /// The tables of a catalog.
     pub fn of(catalog: &Catalog) -> Self {
-        let mut tables: Vec<_> = catalog.tables().map(|table| TableInfo::of(table)).collect();
+        let mut tables: Vec<_> = catalog
+            .tables()
+            .filter(|table| table.is_serving())
+            .map(|table| TableInfo::of(table))
+            .collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         Self { tables }
     }

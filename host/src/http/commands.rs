@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 
 use super::{
     Api,
-    answers::{Dropped, Retried, RuleNamed, Rules, Selection},
+    answers::{Dropped, PluginNamed, Retried, RuleNamed, Rules, Selection},
     blocking,
     problem::{Kind, Problem},
     tables::segment,
@@ -40,6 +40,35 @@ pub(super) async fn resume(
     let rule = segment(path)?;
     let rule = ask(api, move |reply| Control::Resume { rule, reply }).await?;
     Ok(Json(RuleNamed { rule }))
+}
+
+pub(super) async fn rebuild(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<PluginNamed>, Problem> {
+    rebuild_or_cancel(api, segment(path)?, false).await
+}
+
+pub(super) async fn cancel_rebuild(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<PluginNamed>, Problem> {
+    rebuild_or_cancel(api, segment(path)?, true).await
+}
+
+async fn rebuild_or_cancel(
+    api: Api,
+    plugin: String,
+    cancel: bool,
+) -> Result<Json<PluginNamed>, Problem> {
+    let name = plugin.clone();
+    ask(api, move |reply| Control::Rebuild {
+        plugin,
+        cancel,
+        reply,
+    })
+    .await?;
+    Ok(Json(PluginNamed { plugin: name }))
 }
 
 pub(super) async fn retry(
@@ -103,7 +132,9 @@ async fn ask<T: Send + 'static>(
     blocking(move || {
         api.handle.ask(command).map_err(|error| {
             let kind = match error {
-                ControlError::NoSuchRule(_) | ControlError::NoSuchDeadLetter(_) => Kind::NotFound,
+                ControlError::NoSuchRule(_)
+                | ControlError::NoSuchDeadLetter(_)
+                | ControlError::NoSuchPlugin(_) => Kind::NotFound,
                 ControlError::Ambiguous(..) | ControlError::Conflict(_) => Kind::Conflict,
                 ControlError::Stopped => Kind::Stopping,
             };

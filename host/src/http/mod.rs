@@ -79,6 +79,11 @@ impl Api {
             .route("/v1/rules", get(commands::rules))
             .route("/v1/rules/{rule}/pause", post(commands::pause))
             .route("/v1/rules/{rule}/resume", post(commands::resume))
+            .route("/v1/plugins/{plugin}/rebuild", post(commands::rebuild))
+            .route(
+                "/v1/plugins/{plugin}/rebuild/cancel",
+                post(commands::cancel_rebuild),
+            )
             .route("/v1/dead-letters", get(tables::dead_letters))
             .route("/v1/dead-letters/retry", post(commands::retry))
             .route("/v1/dead-letters/drop", post(commands::drop_letters))

@@ -331,6 +331,7 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
                 hash: Some(hex::encode(version.hash)),
                 version: version.label,
                 refused: None,
+                rebuild: None,
             },
         );
     }

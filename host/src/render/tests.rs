@@ -25,6 +25,7 @@ fn table(columns: &[(&str, ColumnType)], key: Vec<ColumnId>) -> Table {
         key,
         indexes: Vec::new(),
         mirror: true,
+        stage: crate::catalog::Stage::default(),
     }
 }
 

@@ -112,6 +112,7 @@ impl Rig {
             key: vec![0],
             indexes: Vec::new(),
             mirror: true,
+            stage: crate::catalog::Stage::default(),
         };
         let tables = vec![table(0, "t"), table(1, "u")];
         let catalog = Arc::new(SharedCatalog::new(Catalog::from_tables(tables)));

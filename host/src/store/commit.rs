@@ -187,8 +187,11 @@ pub(super) fn age_key(taken_at: i64, request: &[u8]) -> Vec<u8> {
 }
 
 fn write_rules(transaction: &WriteTransaction, set: &WriteSet) -> Result<(), Error> {
-    if !set.rules.is_empty() {
+    if !set.rules.is_empty() || !set.removed_rules.is_empty() {
         let mut rules = transaction.open_table(tables::RULES)?;
+        for (plugin, rule) in &set.removed_rules {
+            rules.remove(&text_key(&[plugin, rule])[..])?;
+        }
         for record in &set.rules {
             let at = text_key(&[&record.plugin, &record.rule]);
             rules.insert(&at[..], &postcard::to_allocvec(record)?[..])?;

@@ -37,6 +37,7 @@ fn table() -> Table {
         key: vec![0],
         indexes: vec![Index { columns: vec![1] }],
         mirror: true,
+        stage: crate::catalog::Stage::default(),
     }
 }
 

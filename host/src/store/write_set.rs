@@ -36,6 +36,8 @@ pub struct WriteSet {
     pub catalog: Option<Arc<Catalog>>,
     /// Rules whose state has changed.
     pub rules: Vec<RuleRecord>,
+    /// Rules that are gone, by plugin and name.
+    pub removed_rules: Vec<(String, String)>,
     /// Plugin versions that begin to run with this batch.
     pub plugin_versions: Vec<PluginVersion>,
     /// Timers set, moved and cleared.

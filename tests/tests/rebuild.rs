@@ -1,0 +1,376 @@
+//! A plugin's tables made again beside themselves: readers see the old ones or the new, other plugins are told what differs, and
+//! nothing of the changes that come meanwhile is lost.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use rulemill::{
+    change::RawOp,
+    engine::{Control, ControlError},
+    store::Store,
+};
+use rulemill_tests::{
+    native::Make,
+    random::{Random, from_environment},
+    rig::{Options, Rig, TestChange, rows},
+};
+use rulemill_wire::ValueRef;
+
+/// Totals by user. The versions differ in the type of `amount` (not optional, so that the table can't be taken over) and in
+/// what they count.
+macro_rules! totals {
+    ($name:ident, $amount:ty, $factor:expr) => {
+        mod $name {
+            use rulemill_sdk::prelude::*;
+
+            #[derive(Row)]
+            #[table(source = "orders")]
+            pub struct Order {
+                #[key]
+                id: i64,
+                user_id: i64,
+                amount: i64,
+            }
+
+            #[derive(Row, Default)]
+            #[table(derived = "totals")]
+            pub struct Total {
+                #[key]
+                user_id: i64,
+                orders: i64,
+                amount: $amount,
+            }
+
+            #[rule]
+            pub fn totals(
+                change: Change<Order>,
+                totals: &mut Table<Total>,
+                notify: &mut Notify,
+            ) -> Outcome {
+                for Delta { row, sign } in change.deltas() {
+                    if row.amount == 13 {
+                        return Err("thirteen".into());
+                    }
+                    let total = totals.entry(row.user_id)?;
+                    total.orders += sign * $factor;
+                    total.amount += <$amount>::from(row.amount * sign);
+                    if total.orders == 0 {
+                        totals.remove(row.user_id)?;
+                    }
+                }
+                notify.send("changed", &change.key())?;
+                Ok(())
+            }
+
+            rulemill_sdk::plugin!(totals);
+        }
+    };
+}
+
+totals!(first, i64, 1);
+totals!(second, Decimal, 2);
+
+/// Another plugin, which is called for the changes of those totals.
+mod grand {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "totals")]
+    pub struct Total {
+        #[key]
+        user_id: i64,
+        orders: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "grand")]
+    pub struct Grand {
+        #[key]
+        id: i64,
+        users: i64,
+        orders: i64,
+    }
+
+    #[rule]
+    pub fn grand(change: Change<Total>, grand: &mut Table<Grand>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let total = grand.entry(0)?;
+            total.users += sign;
+            total.orders += sign * row.orders;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(grand);
+}
+
+const FIRST: (&str, Make, &str) = ("shop", first::plugin, "1");
+const GRAND: (&str, Make, &str) = ("grand", grand::plugin, "1");
+
+fn order<'a>(op: RawOp, id: i64, user_id: i64, amount: i64) -> TestChange<'a> {
+    TestChange {
+        table: "orders",
+        op,
+        row: vec![
+            ("id", ValueRef::I64(id)),
+            ("user_id", ValueRef::I64(user_id)),
+            ("amount", ValueRef::I64(amount)),
+        ],
+        time: Some(1_000_000 + id),
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    // Several steps for a few rows.
+    options.limits.batch_changes_max = 16;
+    options
+}
+
+fn rebuild(rig: &Rig, cancel: bool) -> Result<(), ControlError> {
+    rig.handle.ask(|reply| Control::Rebuild {
+        plugin: "shop".to_owned(),
+        cancel,
+        reply,
+    })
+}
+
+fn is_rebuilt(rig: &Rig) {
+    rig.wait_for(|status| status.plugins["shop"].rebuild.is_none());
+}
+
+fn notifications(rig: &Rig) -> usize {
+    let reader = rig.store.reader().unwrap();
+    reader.notifications(0).unwrap().count()
+}
+
+/// Orders of 100, by twenty users.
+fn some(rig: &Rig) {
+    for id in 1..=100 {
+        rig.apply(&[order(RawOp::Insert, id, id % 20, 10)]).unwrap();
+    }
+}
+
+#[test]
+fn a_table_made_otherwise_asks_for_a_rebuild_and_gets_it() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=100"]);
+    let refused = rig
+        .load("shop", second::plugin, "2")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("column amount was i64 and would become decimal")
+            && refused.contains("`rulemill rebuild shop`"),
+        "{refused}"
+    );
+    // The old one goes on.
+    rig.apply(&[order(RawOp::Insert, 101, 0, 10)]).unwrap();
+    assert_eq!(
+        rig.rows("totals").unwrap()[0],
+        "user_id=0 orders=6 amount=60"
+    );
+    let sent = notifications(&rig);
+    rebuild(&rig, false).unwrap();
+    is_rebuilt(&rig);
+    rig.wait_for(|status| {
+        status.plugins["shop"]
+            .hash
+            .as_deref()
+            .unwrap()
+            .starts_with("32")
+    });
+    rig.wait_for(|_| rig.rows("totals").unwrap()[0] == "user_id=0 orders=12 amount=60");
+    assert_eq!(rig.rows("totals").unwrap().len(), 20);
+    assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=202"]);
+    assert_eq!(notifications(&rig), sent);
+    // What comes now goes through the new code, and is told again.
+    rig.apply(&[order(RawOp::Delete, 101, 0, 0)]).unwrap();
+    assert_eq!(
+        rig.rows("totals").unwrap()[0],
+        "user_id=0 orders=10 amount=50"
+    );
+    assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=200"]);
+    assert_eq!(notifications(&rig), sent + 1);
+    // A restart finds the new tables, under the new code.
+    let store = rig.stop().unwrap();
+    let plugins = [("shop", second::plugin as Make, "2"), GRAND];
+    let rig = Rig::start(store, &options(), &plugins).unwrap();
+    assert!(rig.handle.board.load().plugins["shop"].refused.is_none());
+    rig.apply(&[order(RawOp::Insert, 102, 0, 10)]).unwrap();
+    assert_eq!(
+        rig.rows("totals").unwrap()[0],
+        "user_id=0 orders=12 amount=60"
+    );
+    let names: Vec<String> = rig
+        .handle
+        .catalog
+        .load()
+        .tables()
+        .filter(|table| table.is_serving())
+        .map(|table| table.name.clone())
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+/// Readers take snapshots all the while: in each, every user's orders are counted once, or every user's twice.
+#[test]
+fn no_reader_sees_a_mixture() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store.clone(), &options(), &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    rig.load("shop", second::plugin, "2").unwrap_err();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut old, mut new) = (0, 0);
+            while !over.load(Ordering::SeqCst) {
+                let totals = rows(&store, "totals").unwrap();
+                assert_eq!(totals.len(), 20);
+                let counted_once = |row: &&String| row.contains(" orders=5 ");
+                match totals.iter().filter(counted_once).count() {
+                    20 => old += 1,
+                    0 => new += 1,
+                    some => panic!("{some} of 20 rows are old: {totals:?}"),
+                }
+            }
+            (old, new)
+        });
+        rebuild(&rig, false).unwrap();
+        is_rebuilt(&rig);
+        rig.wait_for(|_| rig.rows("totals").unwrap()[0].contains(" orders=10 "));
+        over.store(true, Ordering::SeqCst);
+        let (old, new) = reader.join().unwrap();
+        assert!(old + new > 0);
+    });
+}
+
+/// Random changes before, during and after, with restarts in the middle and parked changes, against a plain count.
+#[test]
+fn what_comes_meanwhile_is_counted() {
+    let first = from_environment("RULEMILL_SEED", 0);
+    let seeds = if first == 0 { 1..=12 } else { first..=first };
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let store = Arc::new(Store::in_memory().unwrap());
+        let mut rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+        let mut orders = std::collections::BTreeMap::new();
+        let mut change = |rig: &Rig, random: &mut Random| {
+            for _ in 0..random.between(1, 30) {
+                let id = random.between(1, 60);
+                if random.one_in(4) {
+                    orders.remove(&id);
+                    rig.apply(&[order(RawOp::Delete, id, 0, 0)]).unwrap();
+                } else {
+                    let amount = if random.one_in(15) {
+                        13
+                    } else {
+                        random.between(1, 9)
+                    };
+                    let user = random.between(1, 5);
+                    orders.insert(id, (user, amount));
+                    rig.apply(&[order(RawOp::Upsert, id, user, amount)])
+                        .unwrap();
+                }
+            }
+        };
+        for _ in 0..3 {
+            change(&rig, &mut random);
+        }
+        rig.load("shop", second::plugin, "2").unwrap_err();
+        rebuild(&rig, false).unwrap();
+        if random.one_in(3) {
+            change(&rig, &mut random);
+            // Both are there after a restart: what goes on, and what is to come.
+            let store = rig.stop().unwrap();
+            rig = Rig::start_over(
+                store,
+                &options(),
+                ("shop", second::plugin, "2"),
+                FIRST,
+                &[GRAND],
+            )
+            .unwrap();
+        }
+        if random.one_in(3) {
+            change(&rig, &mut random);
+            // Unless it was quicker.
+            if rebuild(&rig, true).is_ok() {
+                change(&rig, &mut random);
+                rebuild(&rig, false).unwrap();
+            }
+        }
+        change(&rig, &mut random);
+        is_rebuilt(&rig);
+        change(&rig, &mut random);
+        // The rows that couldn't be counted are mended, and what was given up is made up for with each row's next change.
+        rig.handle
+            .ask(|reply| Control::DropDeadLetters {
+                rule: None,
+                id: None,
+                reply,
+            })
+            .unwrap();
+        for id in 1..=60 {
+            rig.apply(&[order(RawOp::Upsert, id, 1, 1)]).unwrap();
+            match orders.get_mut(&id) {
+                None => rig.apply(&[order(RawOp::Delete, id, 0, 0)]).unwrap(),
+                Some((user, amount)) => {
+                    if *amount == 13 {
+                        *amount = 1;
+                    }
+                    rig.apply(&[order(RawOp::Upsert, id, *user, *amount)])
+                        .unwrap()
+                }
+            };
+        }
+        let mut totals = std::collections::BTreeMap::new();
+        for (user, amount) in orders.values() {
+            let total: &mut (i64, i64) = totals.entry(*user).or_default();
+            total.0 += 2;
+            total.1 += amount;
+        }
+        let expected: Vec<String> = totals
+            .iter()
+            .map(|(user, (orders, amount))| {
+                format!("user_id={user} orders={orders} amount={amount}")
+            })
+            .collect();
+        assert_eq!(
+            rig.rows("totals").unwrap(),
+            expected,
+            "repeat with RULEMILL_SEED={seed}"
+        );
+        let all: i64 = totals.values().map(|(orders, _)| orders).sum();
+        let grand = format!("id=0 users={} orders={all}", totals.len());
+        assert_eq!(
+            rig.rows("grand").unwrap(),
+            [grand],
+            "repeat with RULEMILL_SEED={seed}"
+        );
+    }
+}
+
+#[test]
+fn what_can_not_be_rebuilt_says_why() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options(), &[FIRST]).unwrap();
+    assert!(matches!(
+        rebuild(&rig, true),
+        Err(ControlError::Conflict(reason)) if reason.contains("is not being rebuilt")
+    ));
+    let nobody = rig.handle.ask(|reply| Control::Rebuild {
+        plugin: "nobody".to_owned(),
+        cancel: false,
+        reply,
+    });
+    assert_eq!(nobody, Err(ControlError::NoSuchPlugin("nobody".to_owned())));
+}
