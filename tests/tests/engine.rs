@@ -575,6 +575,7 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
     rig.handle
         .ask(|reply| Control::Resume {
             rule: "user_totals".into(),
+            skip_gap: false,
             reply,
         })
         .unwrap();

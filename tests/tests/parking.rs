@@ -409,7 +409,11 @@ fn a_paused_rule_that_is_resumed_unmended_is_paused_again_where_it_stands() {
     rig.wait_for(is_paused);
     let faults = rig.handle.board.load().rules["shop.totals"].faults;
     let rule = "shop.totals".to_owned();
-    let resume = |reply| Control::Resume { rule, reply };
+    let resume = |reply| Control::Resume {
+        rule,
+        skip_gap: false,
+        reply,
+    };
     rig.handle.ask(resume).unwrap();
     rig.wait_for(|status| status.rules["shop.totals"].faults > faults && is_paused(status));
     assert_eq!(parked(&rig, "shop.totals"), 0);

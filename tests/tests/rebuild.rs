@@ -12,7 +12,7 @@ use std::{
 
 use rulemill::{
     change::RawOp,
-    engine::{Control, ControlError},
+    engine::{Backfill, Control, ControlError, OnError, PluginOptions, TableOptions},
     store::Store,
 };
 use rulemill_tests::{
@@ -373,4 +373,81 @@ fn what_can_not_be_rebuilt_says_why() {
         reply,
     });
     assert_eq!(nobody, Err(ControlError::NoSuchPlugin("nobody".to_owned())));
+}
+
+fn rule(rig: &Rig, pause: bool, skip_gap: bool) -> Result<String, ControlError> {
+    let rule = "shop.totals".to_owned();
+    rig.handle.ask(|reply| match pause {
+        true => Control::Pause { rule, reply },
+        false => Control::Resume {
+            rule,
+            skip_gap,
+            reply,
+        },
+    })
+}
+
+/// A rule sleeps until the log no longer reaches back to where it stands.
+fn sleeps_too_long(backfill: Backfill, mirror: bool) -> Rig {
+    let mut options = options();
+    let on_error = OnError::Park;
+    let of_shop = PluginOptions { on_error, backfill };
+    options.plugins.insert("shop".into(), of_shop);
+    options.limits.log_bytes_max = 1;
+    options.tables.push(TableOptions {
+        name: "orders".into(),
+        key: vec!["id".into()],
+        mirror,
+        columns: Vec::new(),
+    });
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store.clone(), &options, &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    rule(&rig, true, false).unwrap();
+    for id in 50..=150 {
+        rig.apply(&[order(RawOp::Upsert, id, id % 20, 10)]).unwrap();
+    }
+    // What the committer does every minute.
+    while store.prune(1_000_000, &options.limits).unwrap() {}
+    rule(&rig, false, false).unwrap();
+    rig
+}
+
+#[test]
+fn a_rule_that_the_log_has_left_behind_begins_again_from_a_snapshot() {
+    let rig = sleeps_too_long(Backfill::Snapshot, true);
+    rig.wait_for(|status| {
+        status.rules["shop.totals"].status == "running" && status.plugins["shop"].rebuild.is_none()
+    });
+    rig.wait_for(|_| rig.rows("grand").unwrap() == ["id=0 users=20 orders=150"]);
+    let totals = rig.rows("totals").unwrap();
+    assert!(
+        totals
+            .iter()
+            .all(|row| row.contains(" amount=7") || row.contains(" amount=8")),
+        "{totals:?}"
+    );
+}
+
+#[test]
+fn a_rule_that_nothing_can_bring_up_waits_for_a_decision() {
+    for (backfill, mirror, why) in [
+        (Backfill::Log, true, "backfill isn't \"snapshot\""),
+        (Backfill::Snapshot, false, "keeps no rows to begin from"),
+    ] {
+        let rig = sleeps_too_long(backfill, mirror);
+        rig.wait_for(|status| {
+            let told = &status.rules["shop.totals"].status;
+            told.starts_with("paused: it stands at change 1")
+                && told.contains(" and the log reaches back to change ")
+                && told.contains(why)
+                && told.contains("--skip-gap shop.totals")
+        });
+        // It stays so until somebody decides.
+        rig.apply(&[order(RawOp::Insert, 200, 0, 10)]).unwrap();
+        let before = rig.rows("grand").unwrap();
+        rule(&rig, false, true).unwrap();
+        rig.wait_for(|status| status.rules["shop.totals"].status == "running");
+        rig.wait_for(|_| rig.rows("grand").unwrap() != before);
+    }
 }

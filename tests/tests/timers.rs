@@ -149,6 +149,7 @@ fn a_timer_of_a_rule_that_does_not_run_waits_for_it() {
     rig.handle
         .ask(|reply| Control::Resume {
             rule: rule(),
+            skip_gap: false,
             reply,
         })
         .unwrap();
@@ -180,7 +181,11 @@ fn ask(rig: &Rig, rule: &str, pause: bool) {
     let rule = rule.to_owned();
     let command = |reply| match pause {
         true => Control::Pause { rule, reply },
-        false => Control::Resume { rule, reply },
+        false => Control::Resume {
+            rule,
+            skip_gap: false,
+            reply,
+        },
     };
     rig.handle.ask(command).unwrap();
 }

@@ -1,9 +1,10 @@
 //! `rulemill rules`: what runs, and how it does.
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::{ConfigArg, Failure, JsonArg, access::Access, client::segment, output};
-use crate::http::answers::{RuleNamed, Rules};
+use crate::http::answers::{Resumption, RuleNamed, Rules};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -27,7 +28,7 @@ enum Action {
     /// Stop calling a rule; it goes on from where it was when it is resumed
     Pause(Named),
     /// Let a paused or halted rule go on
-    Resume(Named),
+    Resume(Resumed),
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,18 +41,32 @@ struct Named {
     json: JsonArg,
 }
 
+#[derive(Debug, clap::Args)]
+struct Resumed {
+    #[command(flatten)]
+    named: Named,
+    /// Where the log no longer reaches back to the rule's place: go on from where it begins, without what is gone
+    #[arg(long)]
+    skip_gap: bool,
+}
+
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
         None => list(args),
-        Some(Action::Pause(named)) => tell(named, "pause", "paused"),
-        Some(Action::Resume(named)) => tell(named, "resume", "resumed"),
+        Some(Action::Pause(named)) => tell(named, "pause", "paused", &json!({})),
+        Some(Action::Resume(args)) => {
+            let body = Resumption {
+                skip_gap: args.skip_gap,
+            };
+            tell(&args.named, "resume", "resumed", &body)
+        }
     }
 }
 
-fn tell(named: &Named, action: &str, done: &str) -> Result<(), Failure> {
+fn tell(named: &Named, action: &str, done: &str, body: &impl Serialize) -> Result<(), Failure> {
     let client = Access::open_daemon(&named.config, "to pause or resume a rule")?;
     let path = format!("/v1/rules/{}/{action}", segment(&named.rule));
-    let answer: RuleNamed = client.post(&path, &json!({}))?;
+    let answer: RuleNamed = client.post(&path, body)?;
     if named.json.json {
         output::json(&answer)?;
     } else {

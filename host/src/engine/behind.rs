@@ -17,8 +17,9 @@ use crate::{
 };
 
 use super::{
-    Engine, Fatal,
+    Backfill, ControlError, Engine, Fatal,
     items::{Body, Item},
+    rebuild,
     run::Output,
     schedule::Counter,
     state::Order,
@@ -178,14 +179,7 @@ impl Engine {
         }
         let reaches = snapshot.log_first_seq()?;
         if reaches.is_none_or(|first| first > cursor.next()) {
-            let first = reaches.map_or_else(|| "nothing".to_owned(), |seq| format!("change {seq}"));
-            let state = &mut self.states[place];
-            state.record.status = RuleStatus::Halted(format!(
-                "it stands at change {cursor} and the log reaches back to {first} only: it can't catch up without a gap"
-            ));
-            state.dirty = true;
-            self.schedule_dirty = true;
-            self.finish(WriteSet::default(), 0);
+            self.leave_log(plugin, place, reaches)?;
             return Ok(Step::Done);
         }
         let table = self.plugins[plugin].tables[usize::from(input)].id;
@@ -219,6 +213,47 @@ impl Engine {
             self.finish(WriteSet::default(), 0);
         }
         Ok(Step::Done)
+    }
+
+    /// The log no longer reaches back to where a rule stands. If its plugin's tables may be made from a snapshot they are; else
+    /// a person must decide.
+    fn leave_log(
+        &mut self,
+        plugin: usize,
+        place: usize,
+        reaches: Option<Seq>,
+    ) -> Result<(), Fatal> {
+        let name = self.plugins[plugin].name.to_string();
+        let cursor = self.states[place].record.cursor;
+        let first = reaches.map_or_else(|| "nothing".to_owned(), |seq| format!("change {seq}"));
+        let gap = format!("it stands at change {cursor} and the log reaches back to {first} only");
+        let begun = match self.plugins[plugin].options.backfill {
+            _ if rebuild::is_shadow(&name) => Err("it is being rebuilt itself".to_owned()),
+            Backfill::Snapshot => match self.begin_rebuild(&name) {
+                Ok(()) | Err(ControlError::Conflict(_)) if self.is_rebuilding(&name) => Ok(()),
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
+            _ => Err("backfill isn't \"snapshot\"".to_owned()),
+        };
+        let reason = match begun {
+            Ok(()) => format!("{gap}: the tables of plugin {name} are made again from a snapshot"),
+            Err(why) => format!(
+                "{gap}, and its tables can't be made from a snapshot ({why}): decide whether it \
+                 goes on from there without what is gone (`rulemill rules resume --skip-gap {name}.{}`), or `rulemill rebuild {name}`",
+                self.states[place].record.rule
+            ),
+        };
+        tracing::warn!(rule = self.states[place].full_name(), reason, "paused");
+        let version = self.plugins[plugin].version;
+        let state = &mut self.states[place];
+        state.record.version = version;
+        state.record.status = RuleStatus::Tripped(reason);
+        state.dirty = true;
+        self.schedule_dirty = true;
+        self.finish(WriteSet::default(), 0);
+        self.post_status();
+        Ok(())
     }
 
     /// What the log holds next for a rule: as much as makes a batch, found in a bounded part of the log.

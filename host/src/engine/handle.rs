@@ -147,6 +147,8 @@ pub enum Control {
     Resume {
         /// The rule.
         rule: String,
+        /// Go on from where the log begins, if the cursor lies before it: what is between is never handled.
+        skip_gap: bool,
         /// Gets the full name.
         reply: Sender<Result<String, ControlError>>,
     },

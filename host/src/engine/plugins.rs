@@ -148,10 +148,14 @@ impl Engine {
                 });
                 self.answer(reply, result);
             }
-            Control::Resume { rule, reply } => {
+            Control::Resume {
+                rule,
+                skip_gap,
+                reply,
+            } => {
                 let result = self
                     .find_rule(&rule)
-                    .and_then(|(place, name)| self.resume_rule(place).map(|()| name));
+                    .and_then(|(place, name)| self.resume_rule(place, skip_gap).map(|()| name));
                 self.answer(reply, result);
             }
             Control::RetryDeadLetters { rule, id, reply } => {
@@ -253,7 +257,8 @@ impl Engine {
         self.schedule_dirty = true;
     }
 
-    fn resume_rule(&mut self, place: usize) -> Result<(), ControlError> {
+    fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<(), ControlError> {
+        let log_start = self.log_start();
         let state = &mut self.states[place];
         match state.record.status {
             RuleStatus::Running => return Ok(()),
@@ -267,6 +272,16 @@ impl Engine {
         }
         state.record.status = RuleStatus::Running;
         state.window = Window::default();
+        if skip_gap && !state.record.at_head && state.record.cursor < log_start {
+            tracing::warn!(
+                rule = state.full_name(),
+                from = state.record.cursor.0,
+                to = log_start.0,
+                "skips what the log no longer holds"
+            );
+            state.record.cursor = log_start;
+            state.record.cursor_changes = 0;
+        }
         state.dirty = true;
         self.schedule_dirty = true;
         self.finish(WriteSet::default(), 0);

@@ -99,6 +99,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a plugin is being rebuilt.
+    pub(super) fn is_rebuilding(&self, name: &str) -> bool {
+        self.plugin_named(&shadow(name)).is_some()
+    }
+
     /// A rebuild under way begins again with the code that has come.
     pub(super) fn restart_rebuild(&mut self, name: &str, hash: PluginHash) -> Result<(), Fatal> {
         let place = self.plugin_named(&shadow(name));

@@ -109,6 +109,15 @@ pub struct RuleNamed {
     pub rule: String,
 }
 
+/// The body of `POST /v1/rules/{rule}/resume`; it may be left out.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumption {
+    /// Go on from where the log begins, if the rule stands before it.
+    #[serde(default)]
+    pub skip_gap: bool,
+}
+
 /// `POST /v1/plugins/{plugin}/rebuild` and `/rebuild/cancel`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginNamed {

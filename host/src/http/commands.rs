@@ -10,10 +10,11 @@ use axum::{
     http::StatusCode,
 };
 use crossbeam_channel::Sender;
+use serde::de::DeserializeOwned;
 
 use super::{
     Api,
-    answers::{Dropped, PluginNamed, Retried, RuleNamed, Rules, Selection},
+    answers::{Dropped, PluginNamed, Resumption, Retried, RuleNamed, Rules, Selection},
     blocking,
     problem::{Kind, Problem},
     tables::segment,
@@ -36,9 +37,16 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RuleNamed>, Problem> {
     let rule = segment(path)?;
-    let rule = ask(api, move |reply| Control::Resume { rule, reply }).await?;
+    let Resumption { skip_gap } = json_or_nothing(body, "{\"skip_gap\":true}")?;
+    let rule = ask(api, move |reply| Control::Resume {
+        rule,
+        skip_gap,
+        reply,
+    })
+    .await?;
     Ok(Json(RuleNamed { rule }))
 }
 
@@ -106,6 +114,14 @@ pub(super) async fn drop_letters(
 }
 
 fn selection(body: Result<Bytes, BytesRejection>) -> Result<Selection, Problem> {
+    json_or_nothing(body, "{\"rule\":..,\"id\":..}")
+}
+
+/// The body as JSON; an empty one is all defaults.
+fn json_or_nothing<T: Default + DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+    form: &str,
+) -> Result<T, Problem> {
     let body = body.map_err(|rejection| {
         let kind = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Kind::BodyTooLarge,
@@ -114,14 +130,10 @@ fn selection(body: Result<Bytes, BytesRejection>) -> Result<Selection, Problem> 
         Problem::new(kind, rejection.body_text())
     })?;
     if body.is_empty() {
-        return Ok(Selection::default());
+        return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            Kind::BadRequest,
-            format!("the body is no {{\"rule\":..,\"id\":..}}: {error}"),
-        )
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the body is no {form}: {error}")))
 }
 
 /// Asks the engine, which answers when it is done and durable.

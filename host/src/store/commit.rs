@@ -76,7 +76,7 @@ impl Store {
         Ok(stats)
     }
 
-    fn catalog(&self) -> Arc<Catalog> {
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
         self.catalog
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -1,12 +1,12 @@
-//! Forgetting what is old: the log, idempotency keys, bad input, sent notifications.
+//! Forgetting what is old: the log, idempotency keys, bad input, sent notifications, tables that were rebuilt.
 //!
 //! Each call does a bounded amount of work in a transaction of its own, so it never holds up a commit
 //! for long; where nothing is too old it writes nothing.
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableHandle, WriteTransaction};
 use rulemill_wire::{ColumnType, Value, key};
 
-use crate::{change::Seq, limits::Limits};
+use crate::{catalog::Stage, change::Seq, limits::Limits};
 
 use super::{
     Error, IdempotencyRecord, Store,
@@ -37,11 +37,42 @@ impl Store {
         more |= prune_requests(&transaction, now, limits)?;
         more |= prune_outbox(&transaction, limits)?;
         more |= prune_bad_input(&transaction, limits)?;
+        for name in self.dropped()? {
+            transaction.delete_table(tables::Bytes::new(&name))?;
+        }
         transaction.commit()?;
         Ok(more)
     }
 
+    /// The database's tables of tables that have been dropped.
+    fn dropped(&self) -> Result<Vec<String>, Error> {
+        let catalog = self.catalog();
+        let gone = catalog
+            .tables()
+            .filter(|table| table.stage == Stage::Dropped);
+        let mut names = Vec::new();
+        for table in gone {
+            names.push(tables::rows_name(table.id, table.generation));
+            let indexes = 0..table.indexes.len();
+            names
+                .extend(indexes.map(|index| tables::index_name(table.id, table.generation, index)));
+        }
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let transaction = self.database.begin_read()?;
+        let there: Vec<String> = transaction
+            .list_tables()?
+            .map(|table| table.name().to_owned())
+            .collect();
+        names.retain(|name| there.contains(name));
+        Ok(names)
+    }
+
     fn has_excess(&self, now: i64, limits: &Limits) -> Result<bool, Error> {
+        if !self.dropped()?.is_empty() {
+            return Ok(true);
+        }
         let transaction = self.database.begin_read()?;
         let open = |table| transaction.open_table(table);
         let log_bytes = get_number(&open(tables::META)?, meta::LOG_BYTES)?;

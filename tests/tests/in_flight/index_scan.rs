@@ -95,6 +95,7 @@ impl World {
         self.round();
         let resume = |reply| Control::Resume {
             rule: rule(),
+            skip_gap: false,
             reply,
         };
         self.rig.handle.ask(resume).unwrap();
