@@ -409,6 +409,9 @@ fn sleeps_too_long(backfill: Backfill, mirror: bool) -> Rig {
     }
     // What the committer does every minute.
     while store.prune(1_000_000, &options.limits).unwrap() {}
+    // And the engine's next look at the store.
+    let receipt = rig.apply(&[order(RawOp::Upsert, 150, 10, 10)]).unwrap();
+    rig.wait_for(|status| status.durable_seq >= receipt.seq.0);
     rule(&rig, false, false).unwrap();
     rig
 }

@@ -594,9 +594,13 @@ impl Engine {
 
     /// The seq before the first one that the log holds.
     fn log_start(&self) -> Seq {
-        match self.view.snapshot().log_first_seq() {
-            Ok(Some(first)) => Seq(first.0.saturating_sub(1)),
-            Ok(None) => self.view.snapshot().last_seq(),
+        // From the store: the engine's own snapshot may be older than the log's last cut.
+        let first = self.store.reader().and_then(|reader| {
+            let first = reader.log_first_seq()?;
+            Ok(first.unwrap_or(reader.last_seq().next()))
+        });
+        match first {
+            Ok(first) => Seq(first.0.saturating_sub(1)),
             Err(error) => {
                 // The rule meets the same error when it reads the log, and the host stops there.
                 tracing::error!(%error, "can't read the log");
