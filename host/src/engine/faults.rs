@@ -18,7 +18,7 @@ use super::{
     items::{Body, Item},
     run::{Output, bits},
     setup::OnError,
-    state::Letter,
+    state::{Letter, Order},
 };
 
 impl Engine {
@@ -59,7 +59,7 @@ impl Engine {
         }
         let mut stopped = 0u64;
         if output.retry.is_none() && on_error != OnError::Halt {
-            stopped = self.trip(plugin, items, places, &faults);
+            stopped = self.trip(plugin, items, places, &faults, output.write_set);
             again |= stopped != 0;
         }
         for (rule, place, message) in faults {
@@ -95,6 +95,7 @@ impl Engine {
         items: &[Item<'_>],
         places: &[u32],
         faults: &[(u16, usize, &str)],
+        write_set: &mut WriteSet,
     ) -> u64 {
         let mut tripped = 0u64;
         for &(rule, place, message) in faults {
@@ -118,7 +119,8 @@ impl Engine {
                 .count();
             let reason = window.trips(handled as u64, count as u64, &self.limits);
             if let Some(reason) = reason {
-                self.stop_faulting(plugin, rule.into(), &items[place], &reason, message);
+                let item = &items[place];
+                self.stop_faulting(plugin, rule.into(), item, &reason, message, write_set);
                 tripped |= bit;
             }
         }
@@ -132,6 +134,7 @@ impl Engine {
         item: &Item<'_>,
         reason: &str,
         message: &str,
+        write_set: &mut WriteSet,
     ) {
         let place = self.state_of(plugin, rule);
         let version = self.plugins[plugin].version;
@@ -140,8 +143,35 @@ impl Engine {
         tracing::error!(rule = state.full_name(), reason, "paused");
         state.record.version = version;
         state.fault(message);
-        state.stop_before(item.order(), RuleStatus::Tripped(reason));
+        self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
+    }
+
+    /// Stops a rule right before an item. What was parked of the items behind it, since it stands behind an earlier change of
+    /// its key, is taken back: the rule will come to it again.
+    fn stop_before(
+        &mut self,
+        place: usize,
+        item: &Item<'_>,
+        status: RuleStatus,
+        write_set: &mut WriteSet,
+    ) {
+        let state = &mut self.states[place];
+        state.stop_before(item.order(), status);
         self.schedule_dirty = true;
+        write_set.dead_letters.retain(|letter| {
+            let order = Order {
+                seq: letter.seq,
+                nth: letter.nth,
+            };
+            let is_behind = letter.plugin == state.record.plugin
+                && letter.rule == state.record.rule
+                && letter.state != LetterState::Skipped
+                && order >= item.order();
+            if is_behind {
+                state.unpark(&letter.key, letter.id);
+            }
+            !is_behind
+        });
     }
 
     /// Does with the fault of an item's one rule what the plugin's `on_error` says, unless the rule faults too often.
@@ -163,7 +193,8 @@ impl Engine {
                 if let Some(reason) = trips
                     && self.plugins[plugin].options.on_error != OnError::Halt
                 {
-                    self.stop_faulting(plugin, rule, item, &reason, message);
+                    let write_set = &mut *output.write_set;
+                    self.stop_faulting(plugin, rule, item, &reason, message, write_set);
                     continue;
                 }
             }
@@ -208,9 +239,9 @@ impl Engine {
                 let version = self.plugins[plugin].version;
                 let state = &mut self.states[place];
                 state.record.version = version;
-                let reason = format!("faulted on change {}: {message}", item.seq);
-                state.stop_before(item.order(), RuleStatus::Halted(reason));
-                self.schedule_dirty = true;
+                let status =
+                    RuleStatus::Halted(format!("faulted on change {}: {message}", item.seq));
+                self.stop_before(place, item, status, output.write_set);
             }
         }
     }
@@ -251,8 +282,7 @@ impl Engine {
             );
             tracing::error!(rule = state.full_name(), reason, "paused");
             state.record.version = version;
-            state.stop_before(item.order(), RuleStatus::Tripped(reason));
-            self.schedule_dirty = true;
+            self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
             return;
         }
         let id = self.write_letter(
