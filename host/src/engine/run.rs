@@ -9,7 +9,10 @@
 //! Time is shared out so that a change that never ends holds everybody else up for `plugin_call_ms_max` and no longer: half of it
 //! for the call that runs out of time, a little for each part in the search, the rest for the change alone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     change::{Change, Key, Seq},
@@ -162,6 +165,8 @@ impl Engine {
         if stopped | parking | gapped == 0 {
             return;
         }
+        // Of the changes of a row only the first tells of what was missed.
+        let mut told: HashSet<(usize, Key)> = HashSet::new();
         for mut item in std::mem::take(items) {
             for rule in bits(item.rules & stopped) {
                 // It may still handle what stands before the place where it stopped.
@@ -189,6 +194,9 @@ impl Engine {
                     let Some(seen) = self.states[state].gaps.get(&key).cloned() else {
                         continue;
                     };
+                    if !told.insert((rule, key.clone())) {
+                        continue;
+                    }
                     // The rules of an item are called in their order.
                     let earlier = item.rules & ((1 << rule) - 1);
                     if earlier != 0 {
