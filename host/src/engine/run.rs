@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     change::{Change, Key, Seq},
+    row::RowError,
     rule::Fault,
     store::{RuleStatus, WriteSet},
 };
@@ -70,6 +71,8 @@ enum Outcome {
     Taken,
     /// The same items again, less those that are now refused. True if the call's effects were thrown away.
     Again(bool),
+    /// An item that doesn't fit stands behind others of its key: they go first.
+    Unfit(usize, String),
     /// The fault, and the item and the rule that are at fault if that is known.
     Fault(Fault, Option<(usize, Option<u16>)>),
 }
@@ -130,10 +133,14 @@ impl Engine {
                     }
                     stack.push(Frame::Run(part));
                 }
+                Outcome::Unfit(place, message) => {
+                    divide(part, &message, false, Some((place, None)), &mut stack);
+                }
                 Outcome::Fault(fault, culprit) => {
                     self.plugins[plugin].instance = None;
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
-                    divide(part, &fault, culprit, &mut stack);
+                    let timed_out = matches!(fault, Fault::TimeOut { .. });
+                    divide(part, &fault.to_string(), timed_out, culprit, &mut stack);
                 }
             }
         }
@@ -250,6 +257,44 @@ impl Engine {
         self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
     }
 
+    /// Deals with items whose rows don't fit what the plugin declared; nothing has been called yet.
+    fn take_unfit(
+        &mut self,
+        plugin: usize,
+        items: &mut Vec<Item<'_>>,
+        unfit: Vec<(usize, RowError)>,
+        output: &mut Output<'_>,
+    ) -> Outcome {
+        let first = (unfit[0].0, unfit[0].1.to_string());
+        let mut before = HashSet::new();
+        let mut start = 0;
+        let mut is_dealt_with = false;
+        for (place, error) in unfit {
+            before.extend(items[start..place].iter().filter_map(Item::key));
+            start = place;
+            let item = &items[place];
+            // What stands behind others of its key comes after them.
+            if item.key().is_some_and(|key| before.contains(&key))
+                || self.must_be_told_otherwise(plugin, item)
+            {
+                continue;
+            }
+            let mut alone = vec![item.clone()];
+            items[place].rules = 0;
+            is_dealt_with = true;
+            // What stands behind a halt or a parked change is dealt with as that says.
+            self.sift(plugin, &mut alone, output);
+            for item in &alone {
+                self.verdict(plugin, item, &error.to_string(), false, output);
+            }
+        }
+        items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
+        match is_dealt_with {
+            true => Outcome::Again(false),
+            false => Outcome::Unfit(first.0, first.1),
+        }
+    }
+
     fn call(
         &mut self,
         plugin: usize,
@@ -262,25 +307,7 @@ impl Engine {
         let held = self.held_timers(plugin, output);
         let batch = write_batch(items, part.watermark, held, &tables, &catalog);
         if !batch.unfit.is_empty() {
-            for (place, error) in batch.unfit {
-                for rule in bits(items[place].rules) {
-                    let mut alone = vec![Item {
-                        rules: 1 << rule,
-                        ..items[place].clone()
-                    }];
-                    if self.must_be_told_otherwise(plugin, &alone[0]) {
-                        continue;
-                    }
-                    // What stands behind a halt, or an unfit row of the same key, is dealt with as that says.
-                    self.sift(plugin, &mut alone, output);
-                    for item in &alone {
-                        self.verdict(plugin, item, &error.to_string(), false, output);
-                    }
-                    items[place].rules &= !(1 << rule);
-                }
-            }
-            items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
-            return Ok(Outcome::Again(false));
+            return Ok(self.take_unfit(plugin, items, batch.unfit, output));
         }
         let linked = &mut self.plugins[plugin];
         let rules = items.iter().fold(0, |rules, item| rules | item.rules);
@@ -342,11 +369,11 @@ impl Engine {
 /// What to do with a part whose call faulted, last thing first.
 fn divide<'a>(
     mut part: Part<'a>,
-    fault: &Fault,
+    message: &str,
+    timed_out: bool,
     culprit: Option<(usize, Option<u16>)>,
     stack: &mut Vec<Frame<'a>>,
 ) {
-    let timed_out = matches!(fault, Fault::TimeOut { .. });
     let share = match part.share {
         Share::Whole if timed_out => Share::Search,
         share => share,
@@ -398,7 +425,7 @@ fn divide<'a>(
         behind.remove(0);
         vec![Frame::Run(part)]
     } else {
-        let verdict = Frame::Verdict(of_rules(rules), fault.to_string(), timed_out, watermark);
+        let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
         behind[0].rules &= !rules;
         if behind[0].rules == 0 {
             behind.remove(0);
