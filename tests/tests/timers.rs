@@ -232,3 +232,27 @@ fn a_paused_rule_is_not_called_in_the_batch_that_sets_its_timer() {
     ask(&rig, "abandon", false);
     rig.wait_for(|_| rig.rows("abandoned_carts").unwrap() == ["id=1 times=1"]);
 }
+
+#[test]
+fn very_many_that_come_due_at_once_come_in_batches() {
+    let mut options = options(100);
+    options.limits.effects_bytes_max = 8 << 10;
+    let rig = Rig::start_at(store(), &options, &PLUGINS, CLOCK).unwrap();
+    let carts: Vec<_> = (0..5_000)
+        .map(|id| change(RawOp::Insert, id, START))
+        .collect();
+    for part in carts.chunks(100) {
+        rig.apply(part).unwrap();
+    }
+    rig.apply(&[
+        change(RawOp::Insert, 5_000, START + 40 * MINUTE),
+        change(RawOp::Delete, 0, START + 41 * MINUTE),
+    ])
+    .unwrap();
+    // More at once would not have had room among a call's effects.
+    let status = rig.handle.board.load();
+    assert_eq!(status.rules["carts.abandon"].faults, 0);
+    let abandoned = rig.rows("abandoned_carts").unwrap();
+    assert_eq!(abandoned.len(), 5_000);
+    assert!(abandoned.iter().all(|row| row.ends_with(" times=1")));
+}

@@ -115,6 +115,15 @@ impl Engine {
             };
             if output.timers != 0 {
                 self.fit_timers(plugin, &mut part.items, output.timers, part.watermark);
+                if part.items.len() > output.part_max {
+                    // Many timers at once; what is behind the cut is fitted again.
+                    let items = part.items.split_off(output.part_max);
+                    stack.push(Frame::Run(Part {
+                        items,
+                        watermark: part.end(),
+                        share: part.share,
+                    }));
+                }
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
             self.sift(plugin, &mut part.items, output);
