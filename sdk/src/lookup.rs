@@ -21,8 +21,8 @@ use crate::{
 /// A table that the plugin only reads; a rule takes it as `&Lookup<T>`. It shows the table as it
 /// stood when the change being handled was made.
 ///
-/// That holds while the rule is at the head. One that catches up (it was paused, halted or unloaded, or a parked
-/// change is tried again) sees the table as it is now. A derived table shows what its rules have made of the whole batch.
+/// That holds for derived tables too, and for a rule that comes late: one that catches up (it was paused, halted or unloaded), or is
+/// handed a parked change again. Only a rule that takes over the rows that were there before it sees the table as it is now.
 ///
 /// In a test, [`from_rows`](Self::from_rows) makes one with no host.
 ///

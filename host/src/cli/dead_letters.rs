@@ -31,13 +31,13 @@ enum Action {
     List(List),
     /// Show one whole
     Show(Show),
-    /// Run parked changes again, oldest first
+    /// Run parked changes again, oldest first; one by its number with those before it of the same key
     Retry(Pick),
     /// Give parked changes up; they are gone then
     ///
-    /// The rows stay as they are, only the rule never sees these changes: the next change of such a row comes with a row before it
-    /// that the rule never counted, so running totals may be wrong from then on. Retry through a mended rule where you can; else
-    /// have the rule count again under new names (docs/writing-rules.md, "Count the past again").
+    /// The rows stay as they are, only the rule never sees these changes. The next change of such a row comes to the rule with the row that it
+    /// last saw as the row before, so that running totals stay right; until then they are as they were. What only waited behind a
+    /// dropped change is handed to the rule.
     Drop(Pick),
 }
 
