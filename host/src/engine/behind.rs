@@ -48,10 +48,6 @@ impl Engine {
         let mut behind: Option<(u32, usize, usize)> = None;
         for (place, plugin) in self.plugins.iter().enumerate() {
             for (number, rule) in plugin.rules.iter().enumerate() {
-                if rule.input.is_none() && self.holds_timers(place) {
-                    // Its timers fire with the changes that the rules which set them catch up on.
-                    continue;
-                }
                 let state = &self.states[self.state_of(place, number)];
                 let lags =
                     state.is_behind() || (state.takes_live() && state.record.backfill.is_some());

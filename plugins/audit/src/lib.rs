@@ -3,6 +3,9 @@
 //! The configuration names the tables to watch:
 //!
 //! ```toml
+//! [plugin.audit]
+//! backfill = "log"                                # what happened can't be told from the rows that are there
+//!
 //! [plugin.audit.config]
 //! table = "audit_log"                            # where to; this is the default
 //!
