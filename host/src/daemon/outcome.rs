@@ -43,7 +43,10 @@ impl Outcome {
             if rule.parked > 0 {
                 parked.push(format!("{name} {}", rule.parked));
             }
-            if let Some(reason) = rule.status.strip_prefix("halted") {
+            // `paused` alone is what somebody asked for.
+            let halted_by_host = rule.status.strip_prefix("halted");
+            let reason = halted_by_host.or_else(|| rule.status.strip_prefix("paused: "));
+            if let Some(reason) = reason {
                 halted.push(format!("rule {name}"));
                 halted_rules.push(format!("{name} ({})", reason.trim_start_matches(": ")));
             }
