@@ -232,6 +232,7 @@ impl Rig {
             old_key: None,
             before: None,
             after: (!matches!(change.op, RawOp::Delete | RawOp::Truncate)).then(|| row.into()),
+            lacks: false,
             time: change.time,
         })
     }

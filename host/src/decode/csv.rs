@@ -308,6 +308,7 @@ impl Decoder {
         }
         let key = self.finish_key(place)?;
         let after = self.whole_row(place, held)?;
+        let lacks = self.tables[place].lacks_declared(&self.builder, held.columns);
         self.pending.push(Pending {
             table: self.tables[place].table.id,
             op: RawOp::Upsert,
@@ -315,6 +316,7 @@ impl Decoder {
             old_key: None,
             before: None,
             after: Some(after),
+            lacks,
             time: None,
         });
         Ok(())

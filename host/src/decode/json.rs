@@ -81,6 +81,7 @@ struct OldRow {
 struct NewRow {
     key: Range<usize>,
     row: Range<usize>,
+    lacks: bool,
 }
 
 /// Which rows a line is read for.
@@ -455,6 +456,7 @@ impl Decoder {
             old_key: None,
             before: None,
             after: None,
+            lacks: false,
             time,
         };
         if op == RawOp::Truncate {
@@ -526,6 +528,7 @@ impl Decoder {
             let moved = !old_key.is_empty() && self.buffer[old_key.clone()] != self.buffer[new.key];
             pending.old_key = moved.then_some(old_key);
             pending.after = Some(new.row);
+            pending.lacks = new.lacks;
         }
         self.pending.push(pending);
         Ok(())
@@ -582,7 +585,8 @@ impl Decoder {
         let held = self.row(table, scan, dialect, schema, false)?;
         let key = self.finish_key(table).map_err(Fault::Unfit)?;
         let row = self.whole_row(table, held).map_err(Fault::Unfit)?;
-        Ok(NewRow { key, row })
+        let lacks = self.tables[table].lacks_declared(&self.builder, held.columns);
+        Ok(NewRow { key, row, lacks })
     }
 
     fn row(

@@ -183,6 +183,7 @@ struct Pending {
     old_key: Option<Range<usize>>,
     before: Option<Range<usize>>,
     after: Option<Range<usize>>,
+    lacks: bool,
     time: Option<i64>,
 }
 
@@ -333,6 +334,7 @@ impl Decoder {
                 old_key: pending.old_key.map(slice),
                 before: pending.before.map(slice),
                 after: pending.after.map(slice),
+                lacks: pending.lacks,
                 time: pending.time,
             })
             .collect()

@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub(super) order: Vec<KnownColumn>,
     /// Columns outside the key without which a row is not whole.
     pub(super) required: Vec<ColumnId>,
+    /// Columns outside the key that may be null, but that somebody has named.
+    declared: Vec<ColumnId>,
 }
 
 /// A column of it.
@@ -49,17 +51,19 @@ impl From<Malformed> for Fault {
 
 impl Known {
     pub(super) fn new(table: Arc<Table>) -> Self {
-        let required = (0..)
-            .zip(&table.columns)
-            .filter(|(id, column)| {
-                column.ty.is_some() && !column.nullable && !table.key.contains(id)
-            })
-            .map(|(id, _)| id)
-            .collect();
+        let named = |nullable: bool| {
+            let columns = (0..).zip(&table.columns);
+            let named = columns.filter(|(id, column)| {
+                column.ty.is_some() && column.nullable == nullable && !table.key.contains(id)
+            });
+            named.map(|(id, _)| id).collect()
+        };
+        let (required, declared) = (named(false), named(true));
         Self {
             table,
             order: Vec::new(),
             required,
+            declared,
         }
     }
 
@@ -111,6 +115,14 @@ impl Known {
             "table {}: column {name} stands twice in one row",
             self.table.name
         ))
+    }
+
+    /// Whether a column that somebody has named isn't among the `seen` columns of the row, not even as null.
+    #[inline]
+    pub(super) fn lacks_declared(&self, builder: &RowBuilder, seen: usize) -> bool {
+        let is_there = |id| self.order[..seen].iter().any(|known| known.id == id);
+        let mut nulls = self.declared.iter().filter(|&&id| builder.is_null(id));
+        nulls.any(|&id| !is_there(id))
     }
 
     /// Why a row is not whole, if it isn't: a column that must have a value has none.

@@ -146,6 +146,33 @@ impl Engine {
         self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
     }
 
+    /// Pauses the rules of an item before it, since the source no longer has a column that they read.
+    pub(super) fn stop_lacking(
+        &mut self,
+        plugin: usize,
+        item: &Item<'_>,
+        column: &str,
+        write_set: &mut WriteSet,
+    ) {
+        let Body::Change { change, .. } = &item.body else {
+            return;
+        };
+        let table = self.catalog.load().table(change.table).name.clone();
+        for rule in bits(item.rules) {
+            let place = self.state_of(plugin, rule);
+            let reason = format!(
+                "column {column} of table {table}, which it reads, is gone at the source since change {}: load a version that \
+                 does without it, or resume the rule to have such changes parked",
+                item.seq
+            );
+            let version = self.plugins[plugin].version;
+            let state = &mut self.states[place];
+            tracing::error!(rule = state.full_name(), reason, "paused");
+            state.record.version = version;
+            self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
+        }
+    }
+
     /// Stops a rule right before an item. What was parked of the items behind it, since it stands behind an earlier change of
     /// its key, is taken back: the rule will come to it again.
     fn stop_before(

@@ -5,7 +5,7 @@
 //! the source sent. A change of key is a delete and an insert. So a source that repeats itself can't make
 //! an aggregate count twice.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     catalog::{Catalog, Table, TableId},
@@ -58,6 +58,7 @@ impl Engine {
             catalog,
             greatest: std::mem::take(&mut self.greatest_keys),
             next_seq: self.last_seq.next(),
+            lacking: BTreeSet::new(),
             now: None,
         };
         let clock = self.clock.clone();
@@ -69,6 +70,7 @@ impl Engine {
         }
         self.last_seq = Seq(ingest.next_seq.0 - 1);
         self.greatest_keys = ingest.greatest;
+        self.lacking = ingest.lacking;
         Ok(())
     }
 }
@@ -77,6 +79,8 @@ struct Ingest<'a> {
     catalog: &'a Catalog,
     greatest: GreatestKeys,
     next_seq: Seq,
+    /// Changes whose row leaves out a column that somebody has named.
+    lacking: BTreeSet<Seq>,
     /// The clock's time for changes of this batch that bring none.
     now: Option<i64>,
 }
@@ -101,6 +105,9 @@ impl Ingest<'_> {
                 RawOp::Insert | RawOp::Read | RawOp::Upsert => Op::Insert,
             };
             let change = self.change(raw.table, op, raw.key, raw.before, raw.after, time);
+            if raw.lacks {
+                self.lacking.insert(change.seq);
+            }
             view.push_unmirrored(change);
             return Ok(());
         }
@@ -142,6 +149,9 @@ impl Ingest<'_> {
                     Op::Insert
                 };
                 let change = self.change(table.id, op, raw.key, before, raw.after, time);
+                if raw.lacks {
+                    self.lacking.insert(change.seq);
+                }
                 view.push(&table, change);
             }
         }

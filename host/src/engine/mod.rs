@@ -36,7 +36,7 @@ mod view;
 mod ingest;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -198,6 +198,8 @@ struct Engine {
     retries: VecDeque<Retry>,
     last_seq: Seq,
     last_dead_letter: u64,
+    /// Changes of the batch at hand whose row leaves out a column that somebody has named.
+    lacking: BTreeSet<Seq>,
     /// The latest commit time seen.
     watermark: i64,
     /// The same, before the batch at hand.
@@ -250,6 +252,7 @@ impl Engine {
             retries: VecDeque::new(),
             last_seq: reader.last_seq(),
             last_dead_letter: reader.last_dead_letter()?,
+            lacking: BTreeSet::new(),
             watermark: reader.watermark(),
             batch_watermark: reader.watermark(),
             // 0: no change has come yet.
@@ -539,6 +542,7 @@ impl Engine {
             start = end;
         }
         drop(source);
+        self.lacking.clear();
         // As if each change had been a batch, whichever rule was called first.
         write_set
             .notifications

@@ -143,6 +143,7 @@ impl Engine {
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Unfit(place, message) => {
+                    part.share = Share::Search;
                     divide(part, &message, false, Some((place, None)), &mut stack);
                 }
                 Outcome::Fault(fault, culprit) => {
@@ -294,7 +295,13 @@ impl Engine {
             // What stands behind a halt or a parked change is dealt with as that says.
             self.sift(plugin, &mut alone, output);
             for item in &alone {
-                self.verdict(plugin, item, &error.to_string(), false, output);
+                match &error {
+                    // The next will lack it too: that is no change's fault.
+                    RowError::Null { column } if self.lacking.contains(&item.seq) => {
+                        self.stop_lacking(plugin, item, column, output.write_set);
+                    }
+                    _ => self.verdict(plugin, item, &error.to_string(), false, output),
+                }
             }
         }
         items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
@@ -424,8 +431,8 @@ fn divide<'a>(
         let frames: Vec<_> = alone.map(Frame::Run).collect();
         behind.remove(0);
         frames
-    } else if before.share == Share::Search && culprit.is_none() {
-        // It has had a moment only.
+    } else if before.share == Share::Search {
+        // It has had a moment only, or comes to its turn when those before it have had theirs.
         let part = Part {
             items: vec![of_rules(rules)],
             watermark,
