@@ -42,6 +42,9 @@ pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Items that a call gets at the least after a fault, if there are so many.
+const REACH_MIN: usize = 64;
+
 /// What a run produced for later levels and the log.
 pub(super) struct Output<'a> {
     pub(super) write_set: &'a mut WriteSet,
@@ -91,6 +94,9 @@ impl Engine {
             .rev()
             .map(Frame::Run)
             .collect();
+        // How many items the next call gets: after a fault about as many as were well before it, so that a batch with many
+        // faults isn't handed over from each of them to its end; then more and more again.
+        let mut reach = output.part_max;
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
                 Frame::Run(part) => part,
@@ -115,15 +121,15 @@ impl Engine {
             };
             if output.timers != 0 {
                 self.fit_timers(plugin, &mut part.items, output.timers, part.watermark);
-                if part.items.len() > output.part_max {
-                    // Many timers at once; what is behind the cut is fitted again.
-                    let items = part.items.split_off(output.part_max);
-                    stack.push(Frame::Run(Part {
-                        items,
-                        watermark: part.end(),
-                        share: part.share,
-                    }));
-                }
+            }
+            // Of many timers at once those behind the cut are fitted again.
+            if part.items.len() > reach {
+                let items = part.items.split_off(reach);
+                stack.push(Frame::Run(Part {
+                    items,
+                    watermark: part.end(),
+                    share: part.share,
+                }));
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
             self.sift(plugin, &mut part.items, output);
@@ -135,7 +141,7 @@ impl Engine {
                 continue;
             }
             match self.call(plugin, &mut part, output)? {
-                Outcome::Taken => {}
+                Outcome::Taken => reach = (reach * 2).min(output.part_max),
                 Outcome::Again(called) => {
                     if called {
                         self.plugins[plugin].instance = None;
@@ -149,6 +155,9 @@ impl Engine {
                 Outcome::Fault(fault, culprit) => {
                     self.plugins[plugin].instance = None;
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
+                    if let Some((place, _)) = culprit {
+                        reach = (place * 2).clamp(REACH_MIN.min(output.part_max), output.part_max);
+                    }
                     let timed_out = matches!(fault, Fault::TimeOut { .. });
                     divide(part, &fault.to_string(), timed_out, culprit, &mut stack);
                 }

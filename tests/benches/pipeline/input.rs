@@ -40,8 +40,11 @@ impl Random {
     }
 }
 
-/// Writes `inbox/orders.jsonl` below `dir`.
-pub(crate) fn write(dir: &Path, changes: u64, products: u64) -> Result<Input> {
+/// An amount that overflows any sum: the rule panics at it.
+const FAULTY: i64 = i64::MAX;
+
+/// Writes `inbox/orders.jsonl` below `dir`. Of `faulty` changes one is an order that the rule panics at (0: none).
+pub(crate) fn write(dir: &Path, changes: u64, products: u64, faulty: u64) -> Result<Input> {
     let inbox = dir.join("inbox");
     std::fs::create_dir(&inbox)?;
     let path = inbox.join("orders.jsonl");
@@ -59,13 +62,21 @@ pub(crate) fn write(dir: &Path, changes: u64, products: u64) -> Result<Input> {
         let time = 1_767_225_600_000 + number * 7;
         match kind {
             0..=6 => {
-                let order = Order {
+                let mut order = Order {
                     id: number + 1,
                     user: random.below(50_000) + 1,
                     product: random.below(products) + 1,
                     cents: random.below(50_000) as i64 + 100,
                     status: "new",
                 };
+                if faulty > 0 && number % faulty == 0 {
+                    let total = totals.get(&(order.product as i64));
+                    if total.is_some_and(|(_, cents)| *cents > 0) {
+                        order.cents = FAULTY;
+                        line(&mut out, None, Some(order), time)?;
+                        continue;
+                    }
+                }
                 line(&mut out, None, Some(order), time)?;
                 count(&mut totals, order, 1);
                 live.push(order);
@@ -131,6 +142,16 @@ fn line(
 fn row(out: &mut impl Write, order: Option<Order>) -> Result<()> {
     match order {
         None => write!(out, "null")?,
+        Some(Order {
+            id,
+            user,
+            product,
+            cents: FAULTY,
+            status,
+        }) => write!(
+            out,
+            "{{\"id\":{id},\"user_id\":{user},\"product_id\":{product},\"amount\":\"79228162514264337593543950335\",\"status\":\"{status}\"}}"
+        )?,
         Some(Order {
             id,
             user,
