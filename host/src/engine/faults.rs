@@ -52,7 +52,7 @@ impl Engine {
                     return true;
                 };
                 // What fails behind it is dealt with when the rest is run again.
-                let is_first = *first_of.entry((rule, key)).or_insert(place) == place;
+                let is_first = *first_of.entry((rule, key.clone())).or_insert(place) == place;
                 again |= !is_first;
                 is_first
             });
@@ -239,7 +239,7 @@ impl Engine {
     ) {
         if let Some(failed) = &mut output.retry {
             if let Some(key) = item.key() {
-                failed.insert(key, (item.order(), message.to_owned()));
+                failed.insert(key.clone(), (item.order(), message.to_owned()));
             }
             return;
         }

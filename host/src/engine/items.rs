@@ -139,9 +139,9 @@ impl<'a> Item<'a> {
     }
 
     /// The changed row's key; all items of one rule are of one table.
-    pub(super) fn key(&self) -> Option<Key> {
+    pub(super) fn key(&self) -> Option<&Key> {
         match &self.body {
-            Body::Change { change, .. } => Some(change.key.clone()),
+            Body::Change { change, .. } => Some(&change.key),
             _ => None,
         }
     }

@@ -171,7 +171,7 @@ impl Engine {
     fn sift(&mut self, plugin: usize, items: &mut Vec<Item<'_>>, output: &mut Output<'_>) {
         if let Some(failed) = &output.retry {
             items.retain(|item| {
-                let failed = item.key().and_then(|key| failed.get(&key));
+                let failed = item.key().and_then(|key| failed.get(key));
                 failed.is_none_or(|(order, _)| item.order() < *order)
             });
             return;
@@ -201,7 +201,7 @@ impl Engine {
                 }
             }
             if item.rules & (parking | gapped) != 0
-                && let Some(key) = item.key()
+                && let Some(key) = self.key_that_matters(plugin, &item, parking, gapped)
             {
                 for rule in bits(item.rules & parking) {
                     let state = self.state_of(plugin, rule);
@@ -276,6 +276,23 @@ impl Engine {
         self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
     }
 
+    /// The item's key, if a change of it is parked for one of its rules, or was missed by one.
+    #[inline]
+    fn key_that_matters(
+        &self,
+        plugin: usize,
+        item: &Item<'_>,
+        parking: u64,
+        gapped: u64,
+    ) -> Option<Key> {
+        let key = item.key()?;
+        let matters = bits(item.rules & (parking | gapped)).any(|rule| {
+            let state = &self.states[self.state_of(plugin, rule)];
+            state.waits(key, item.order()) || state.gaps.contains_key(key)
+        });
+        matters.then(|| key.clone())
+    }
+
     /// Deals with items whose rows don't fit what the plugin declared; nothing has been called yet.
     fn take_unfit(
         &mut self,
@@ -289,11 +306,11 @@ impl Engine {
         let mut start = 0;
         let mut is_dealt_with = false;
         for (place, error) in unfit {
-            before.extend(items[start..place].iter().filter_map(Item::key));
+            before.extend(items[start..place].iter().filter_map(Item::key).cloned());
             start = place;
             let item = &items[place];
             // What stands behind others of its key comes after them.
-            if item.key().is_some_and(|key| before.contains(&key))
+            if item.key().is_some_and(|key| before.contains(key))
                 || self.must_be_told_otherwise(plugin, item)
             {
                 continue;

@@ -1,6 +1,6 @@
 //! What the engine remembers of each rule between batches: its record, what is parked for it and what it missed.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::{
     change::{Key, Seq},
@@ -21,13 +21,13 @@ pub(super) struct Order {
 pub(super) struct RuleState {
     pub(super) record: RuleRecord,
     /// Keys with parked changes, each key's in their order.
-    pub(super) parked: HashMap<Key, Vec<Letter>>,
+    pub(super) parked: HashMap<Key, Vec<Letter>, foldhash::fast::RandomState>,
     /// Parked changes in all.
     pub(super) parked_count: u64,
     /// Bytes of their keys and rows.
     pub(super) parked_bytes: u64,
     /// Rows of which the rule has missed changes, as it last saw them.
-    pub(super) gaps: HashMap<Key, Option<Row>>,
+    pub(super) gaps: HashMap<Key, Option<Row>, foldhash::fast::RandomState>,
     /// Numbers of skipped changes that are kept to be read, oldest first.
     pub(super) skipped: std::collections::VecDeque<u64>,
     pub(super) window: Window,
@@ -48,10 +48,10 @@ impl RuleState {
     pub(super) fn new(record: RuleRecord) -> Self {
         Self {
             record,
-            parked: HashMap::new(),
+            parked: HashMap::default(),
             parked_count: 0,
             parked_bytes: 0,
-            gaps: HashMap::new(),
+            gaps: HashMap::default(),
             skipped: std::collections::VecDeque::new(),
             window: Window::default(),
             dirty: true,
