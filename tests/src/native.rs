@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rulemill::rule::{Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess};
+use rulemill::rule::{self, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess};
 use rulemill_sdk::{
     runtime::PluginRuntime,
     state::{self, StateReader},
@@ -18,7 +18,7 @@ pub struct NativePlugin {
     make: Make,
     config: String,
     manifest: Manifest,
-    hash: PluginHash,
+    code: Arc<[u8]>,
 }
 
 impl NativePlugin {
@@ -30,15 +30,11 @@ impl NativePlugin {
     pub fn load(make: Make, config: &serde_json::Value, label: &str) -> Result<Arc<Self>, String> {
         let config = config.to_string();
         let manifest = Manifest::from_bytes(&make().describe(&config)?)?;
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(label.bytes()) {
-            *to = from;
-        }
         Ok(Arc::new(Self {
             make,
             config,
             manifest,
-            hash: PluginHash(hash),
+            code: label.as_bytes().into(),
         }))
     }
 }
@@ -49,11 +45,11 @@ impl Plugin for NativePlugin {
     }
 
     fn hash(&self) -> PluginHash {
-        self.hash
+        rule::hash(&self.code)
     }
 
     fn code(&self) -> Arc<[u8]> {
-        Arc::from(&self.hash.0[..])
+        self.code.clone()
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, Fault> {

@@ -1,0 +1,288 @@
+//! The machine loses its power at every sync, before and after it and in between, under the real engine.
+//!
+//! Fault model: `rulemill_tests::storage::journal`; and an operation of the disk that fails, each in turn. Invariant:
+//! what opens afterwards holds *exactly* what a host would that had been stopped after one of its commits, no
+//! earlier than the last that somebody was told of: every table with its provenance, indexes, timers, outbox, dead letters,
+//! positions, rules, plugin versions, idempotency keys and the log. And a host that goes on from there, its source from the stored
+//! position, its clients with the requests that they have no answer to, ends with what a recomputation makes.
+//!
+//! One run writes down all that is done to its disk; every crash is made from that, so it is the same for the same
+//! seed. The states to compare with come from another run, in which each write set has a commit of its own.
+//!
+//! `RULEMILL_CRASHES=N` takes N seeds one after the other, and goes on after every crash and not just some of them;
+//! `RULEMILL_SEED=N` begins with a seed, as a failure prints it.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+mod contents;
+mod host;
+mod model;
+mod plugins;
+mod workload;
+
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use anyhow::{Context, bail, ensure};
+use rulemill::store::Store;
+use rulemill_tests::{
+    random::{Random, from_environment},
+    storage::{Entry, FailingDisk, Failure, Journal, JournalDisk, LOSSES, Loss},
+};
+
+use contents::Contents;
+use host::{Host, Mark, Pace, next_step, open, requests};
+use workload::{Step, steps};
+
+/// Batches in the workload.
+const BATCHES: usize = 24;
+
+/// A disk with a new store on it.
+fn new_disk() -> JournalDisk<Mark> {
+    let disk = JournalDisk::new(Vec::new());
+    drop(open(disk.clone()).unwrap());
+    disk.take_journal();
+    disk
+}
+
+/// A whole run, and what was done to its disk.
+fn record(steps: &[Step], pace: Pace) -> anyhow::Result<Journal<Mark>> {
+    let disk = new_disk();
+    let marks = disk.clone();
+    let host = Host::start(open(disk.clone())?, pace, steps, 0, move |mark| {
+        marks.mark(mark);
+    })?;
+    host.work(0, pace)?;
+    host.compare()?;
+    host.stop()?;
+    Ok(disk.take_journal())
+}
+
+/// What the store held after each commit of a run with one write set a commit.
+struct Reference {
+    states: Vec<Contents>,
+    /// By step: the last state when it began, and when it was acknowledged.
+    begun: Vec<usize>,
+    acknowledged: Vec<usize>,
+}
+
+impl Reference {
+    fn of(steps: &[Step]) -> anyhow::Result<Self> {
+        let journal = record(steps, Pace::Single)?;
+        let mut places = vec![0];
+        places.extend(journal.syncs().into_iter().map(|place| place + 1));
+        let mut states: Vec<Contents> = Vec::new();
+        // Which state there is from an entry on.
+        let mut reached = Vec::new();
+        let requests = requests(steps);
+        let mut failed = None;
+        journal.replay(&places, |at, durable, _| {
+            let disk = JournalDisk::<()>::new(durable.to_vec());
+            match open(disk).map_err(Into::into).and_then(|store| Contents::of(&store, &requests)) {
+                Ok(state) => {
+                    if states.last() != Some(&state) {
+                        states.push(state);
+                    }
+                    reached.push((at, states.len() - 1));
+                }
+                Err(error) => failed = Some(error),
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut reference = Self {
+            states,
+            begun: vec![0; steps.len() + 1],
+            acknowledged: vec![0; steps.len()],
+        };
+        for (at, entry) in journal.entries.iter().enumerate() {
+            let last = reached.partition_point(|(place, _)| *place <= at) - 1;
+            match entry {
+                Entry::Mark(Mark::Begun(step)) => reference.begun[*step] = reached[last].1,
+                Entry::Mark(Mark::Acknowledged(step)) => {
+                    reference.acknowledged[*step] = reached[last].1;
+                }
+                _ => {}
+            }
+        }
+        reference.begun[steps.len()] = reference.states.len() - 1;
+        Ok(reference)
+    }
+
+    /// Which states may be found after a crash.
+    fn possible(&self, so_far: SoFar) -> RangeInclusive<usize> {
+        let first = so_far
+            .acknowledged
+            .checked_sub(1)
+            .map_or(0, |step| self.acknowledged[step]);
+        first..=self.begun[so_far.begun]
+    }
+}
+
+/// How many steps have begun, and how many of them were acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+struct SoFar {
+    begun: usize,
+    acknowledged: usize,
+}
+
+impl SoFar {
+    fn at(journal: &Journal<Mark>, place: usize) -> Self {
+        let mut so_far = Self::default();
+        for entry in &journal.entries[..place] {
+            match entry {
+                Entry::Mark(Mark::Begun(step)) => so_far.begun = step + 1,
+                Entry::Mark(Mark::Acknowledged(step)) => so_far.acknowledged = step + 1,
+                _ => {}
+            }
+        }
+        so_far
+    }
+}
+
+struct Trial<'a> {
+    steps: &'a [Step],
+    requests: Vec<String>,
+    reference: &'a Reference,
+}
+
+impl Trial<'_> {
+    /// Whether a store holds what it may.
+    fn check(&self, store: &Store, so_far: SoFar) -> anyhow::Result<()> {
+        let found = Contents::of(store, &self.requests).context("it can't be read")?;
+        let possible = self.reference.possible(so_far);
+        if self.reference.states[possible.clone()].contains(&found) {
+            return Ok(());
+        }
+        let other = self.reference.states.iter().position(|s| *s == found);
+        if let Some(place) = other {
+            bail!("it holds state {place}, and should hold one of {possible:?}");
+        }
+        let nearest = self.reference.states[possible.clone()]
+            .iter()
+            .map(|state| found.difference(state))
+            .min_by_key(Vec::len)
+            .unwrap_or_default();
+        bail!(
+            "it holds what no commit left (one of {possible:?} is expected); the nearest differs by\n{}",
+            nearest.join("\n")
+        )
+    }
+
+    /// Goes on after a crash, to the end.
+    fn go_on(&self, store: Store, so_far: SoFar, pace: Pace) -> anyhow::Result<()> {
+        let next = next_step(&store.reader()?)?;
+        ensure!(next <= so_far.begun, "a position from the future: {next}");
+        let host = Host::start(store, pace, self.steps, so_far.begun, |_| {})?;
+        // A client repeats what it has no answer to, and also what was answered.
+        for (number, step) in self.steps[..next].iter().enumerate() {
+            if matches!(step, Step::Request(_)) {
+                host.repeat(number)?;
+            }
+        }
+        host.work(next, pace)?;
+        host.compare()?;
+        host.stop()
+    }
+
+    /// One crash; then, if asked for, one while the store opens again, and the rest of the workload.
+    fn crash(
+        &self,
+        bytes: Vec<u8>,
+        so_far: SoFar,
+        goes_on: bool,
+        random: &mut Random,
+    ) -> anyhow::Result<()> {
+        let disk = JournalDisk::<Mark>::new(bytes);
+        let store = open(disk.clone()).context("it doesn't open")?;
+        self.check(&store, so_far)?;
+        let opening = disk.take_journal();
+        if goes_on {
+            self.go_on(store, so_far, Pace::Several)
+                .context("going on")?;
+        }
+        let mut failed = None;
+        let places = [opening.entries.len() / 2, opening.entries.len()];
+        opening.replay(&places, |at, durable, since| {
+            let bytes = opening.crash(durable, since, Loss::Torn, random);
+            let result = open(JournalDisk::<()>::new(bytes))
+                .context("it doesn't open")
+                .and_then(|store| self.check(&store, so_far));
+            if let Err(error) = result {
+                failed = Some(error.context(format!("a second crash, at {at} of opening")));
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Every crash of one seed; gives how many.
+fn crashes(seed: u64, go_on_every: u64) -> anyhow::Result<u64> {
+    let mut random = Random::new(seed);
+    let steps = steps(&mut random, BATCHES);
+    let reference = Reference::of(&steps)?;
+    let journal = record(&steps, Pace::Several)?;
+    let trial = Trial {
+        requests: requests(&steps),
+        steps: &steps,
+        reference: &reference,
+    };
+    let mut places = Vec::new();
+    let mut from = 0;
+    for sync in journal.syncs() {
+        // Right before it and right after it, and at some operation between it and the one before.
+        let between = from + random.below((sync - from) as u64 + 1) as usize;
+        places.extend([between, sync, sync + 1]);
+        from = sync + 1;
+    }
+    places.sort_unstable();
+    places.dedup();
+    let mut tried = 0;
+    let mut failed = None;
+    journal.replay(&places, |at, durable, since| {
+        if failed.is_some() {
+            return;
+        }
+        let so_far = SoFar::at(&journal, at);
+        let mut seen = HashSet::new();
+        for loss in LOSSES {
+            let bytes = journal.crash(durable, since.clone(), loss, &mut random);
+            if !seen.insert(bytes.clone()) {
+                continue;
+            }
+            tried += 1;
+            let goes_on = tried % go_on_every == 0;
+            if let Err(error) = trial.crash(bytes, so_far, goes_on, &mut random) {
+                failed = Some(error.context(format!(
+                    "a crash before operation {at} of {}, {loss:?} lost, {so_far:?}",
+                    journal.entries.len()
+                )));
+                return;
+            }
+        }
+    });
+    println!(
+        "seed {seed}: {} syncs, {} states, {tried} crashes",
+        journal.syncs().len(),
+        reference.states.len()
+    );
+    failed.map_or(Ok(tried), Err)
+}
+
+fn report(seed: u64, error: &anyhow::Error) -> ! {
+    panic!(
+        "{error:?}\nto repeat: RULEMILL_SEED={seed} RULEMILL_CRASHES=1 cargo test --workspace --test crash -- --nocapture"
+    )
+}
+
+#[test]
+fn every_crash_leaves_one_of_the_commits_and_the_host_goes_on_from_there() {
+    let seed = from_environment("RULEMILL_SEED", 0x5eed);
+    let seeds = from_environment("RULEMILL_CRASHES", 0);
+    let go_on_every = if seeds > 0 { 1 } else { 23 };
+    for seed in seed..seed + seeds.max(1) {
+        match crashes(seed, go_on_every) {
+            Ok(tried) => assert!(tried > 200, "only {tried} crashes"),
+            Err(error) => report(seed, &error),
+        }
+    }
+}
