@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use rulemill::rule::{self, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess};
+use rulemill::rule::{
+    self, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess,
+};
 use rulemill_sdk::{
     runtime::PluginRuntime,
     state::{self, StateReader},

@@ -70,6 +70,17 @@ impl Contents {
         Ok(Self { text })
     }
 
+    /// Whether a line begins so.
+    pub(crate) fn has_line(&self, begins: &str) -> bool {
+        self.count(begins) > 0
+    }
+
+    /// How many lines begin so.
+    pub(crate) fn count(&self, begins: &str) -> usize {
+        let lines = self.text.lines();
+        lines.filter(|line| line.starts_with(begins)).count()
+    }
+
     /// Lines that only this or only the other has.
     pub(crate) fn difference(&self, other: &Self) -> Vec<String> {
         let only = |a: &Self, b: &Self, sign: &str| -> Vec<String> {

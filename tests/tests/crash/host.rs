@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use crossbeam_channel::{Receiver, bounded};
 use rulemill::{
-    change::{Idempotency, Position, Receipt, Refused},
+    change::{BadInput, Idempotency, Position, Receipt, Refused},
     engine::{Control, Status},
     limits::Limits,
     store::{Backend, Reader, RuleStatus, Store},
@@ -38,6 +38,11 @@ pub(crate) enum Pace {
     Single,
     /// Several batches are under way, and share commits as it comes.
     Several,
+}
+
+/// Whether a transaction of the source brings input that can't be taken.
+fn has_bad(number: usize) -> bool {
+    number.is_multiple_of(3)
 }
 
 /// The idempotency keys of the workload.
@@ -154,6 +159,16 @@ impl<'a> Host<'a> {
                 part: String::new(),
                 bytes: vec![number as u8],
             });
+            if has_bad(number) {
+                batch.bad.push(BadInput {
+                    origin: "a file".into(),
+                    line: number as u64,
+                    offset_bytes: 0,
+                    reason: "a test".into(),
+                    text: "?".into(),
+                    cut: false,
+                });
+            }
         }
         let (answer, answered) = bounded(1);
         let mark = self.mark.clone();
@@ -198,11 +213,15 @@ impl<'a> Host<'a> {
                 })
             }
             Step::Pause => {
-                self.rig.handle.ask(|reply| Control::Pause { rule, reply })?;
+                self.rig
+                    .handle
+                    .ask(|reply| Control::Pause { rule, reply })?;
                 self.wait_until_settled(|reader, _| is_paused(reader))
             }
             Step::Resume => {
-                self.rig.handle.ask(|reply| Control::Resume { rule, reply })?;
+                self.rig
+                    .handle
+                    .ask(|reply| Control::Resume { rule, reply })?;
                 self.wait_until_settled(|reader, _| Ok(!is_paused(reader)?))
             }
             Step::Retry => {
@@ -273,6 +292,18 @@ impl<'a> Host<'a> {
         sent.sort();
         let expected = model.notifications();
         ensure!(sent == expected, "sent\n{sent:#?}\nnot\n{expected:#?}");
+        let mut bad = Vec::new();
+        for (place, entry) in reader.bad_input(SOURCE)?.enumerate() {
+            let (number, input) = entry?;
+            ensure!(number == place as u64 + 1, "{number}: {input:?}");
+            bad.push(input.line as usize);
+        }
+        let expected = self.steps.iter().enumerate();
+        let expected: Vec<usize> = expected
+            .filter(|(number, step)| matches!(step, Step::Source(_)) && has_bad(*number))
+            .map(|(number, _)| number)
+            .collect();
+        ensure!(bad == expected, "bad input {bad:?}");
         let parked = reader.dead_letters()?.count();
         ensure!(parked == model.parked(), "{parked} are parked");
         Ok(())

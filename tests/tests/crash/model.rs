@@ -97,7 +97,11 @@ impl Model {
     }
 
     fn fails(&self, amount: Option<i64>) -> bool {
-        let fails = if self.mended { SECOND_FAILS } else { FIRST_FAILS };
+        let fails = if self.mended {
+            SECOND_FAILS
+        } else {
+            FIRST_FAILS
+        };
         amount.is_some_and(|amount| amount % fails == 0)
     }
 
@@ -131,9 +135,8 @@ impl Model {
     /// What each table holds.
     pub(crate) fn tables(&self) -> Vec<(&'static str, Vec<String>)> {
         let orders = self.orders.iter();
-        let orders = orders.map(|(id, (customer, amount))| {
-            format!("id={id} customer={customer} amount={amount}")
-        });
+        let orders = orders
+            .map(|(id, (customer, amount))| format!("id={id} customer={customer} amount={amount}"));
         let customers = self.customers.iter();
         let customers = customers.map(|(id, name)| format!("id={id} name={name}"));
         let totals = self.known.iter().map(|customer| {
@@ -155,11 +158,15 @@ impl Model {
             ),
             (
                 "named_orders",
-                named.map(|(id, name)| format!("id={id} name={name}")).collect(),
+                named
+                    .map(|(id, name)| format!("id={id} name={name}"))
+                    .collect(),
             ),
             (
                 "reminders",
-                reminders.map(|(id, times)| format!("id={id} times={times}")).collect(),
+                reminders
+                    .map(|(id, times)| format!("id={id} times={times}"))
+                    .collect(),
             ),
             (
                 "audit",

@@ -120,11 +120,7 @@ pub(crate) mod shop {
     }
 
     #[rule]
-    pub fn remind(
-        timer: Timer,
-        reminders: &mut Table<Reminder>,
-        notify: &mut Notify,
-    ) -> Outcome {
+    pub fn remind(timer: Timer, reminders: &mut Table<Reminder>, notify: &mut Notify) -> Outcome {
         let id: i64 = timer.key.parse()?;
         reminders.entry(id)?.times += 1;
         notify.send("reminder", &id)?;
@@ -137,11 +133,7 @@ pub(crate) mod shop {
         take(change, audit, super::FIRST_FAILS)
     }
 
-    pub(crate) fn take(
-        change: Change<Order>,
-        audit: &mut Table<Audit>,
-        fails: i64,
-    ) -> Outcome {
+    pub(crate) fn take(change: Change<Order>, audit: &mut Table<Audit>, fails: i64) -> Outcome {
         let row = audit.entry(change.key())?;
         row.changes += 1;
         if let Some(order) = &change.after {

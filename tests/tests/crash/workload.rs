@@ -144,6 +144,11 @@ fn what(random: &mut Random) -> What {
         },
         id: random.between(1, 20),
         customer: random.between(1, 4),
-        amount: random.between(1, 99),
+        // Many that the first version, and some that both versions can't take.
+        amount: match random.below(8) {
+            0 | 1 => 4 * random.between(1, 24),
+            2 => 12 * random.between(1, 8),
+            _ => random.between(1, 99),
+        },
     }
 }
