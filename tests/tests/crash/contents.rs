@@ -53,7 +53,8 @@ impl Contents {
         }
         for version in reader.plugin_versions()? {
             line("plugin version", &version);
-            line("plugin code", &reader.plugin_code(&version.hash)?);
+            let code = reader.plugin_code(&version.hash)?;
+            line("plugin code", &code.map(|code| rulemill::rule::hash(&code)));
         }
         for timer in reader.timers()? {
             line("timer", &timer?);
