@@ -16,6 +16,7 @@ mod records;
 mod retention;
 mod rows;
 mod tables;
+mod verify;
 mod write_set;
 
 use std::{
@@ -31,6 +32,7 @@ pub use backend::Backend;
 pub use commit::CommitStats;
 pub use error::Error;
 pub use reader::{Reader, StoredRow};
+pub use verify::{Finding, Verified};
 pub use write_set::{
     DeadLetter, IdempotencyRecord, Notification, PluginVersion, RowWrite, RuleRecord, RuleStatus,
     TableWrites, TimerWrite, WriteSet,

@@ -13,6 +13,7 @@ use crate::{
 
 use super::*;
 
+mod damage;
 mod faults;
 mod forgetting;
 mod model;

@@ -8,7 +8,7 @@ use rulemill::{
     change::{BadInput, Idempotency, Position, Receipt, Refused},
     engine::{Control, Status},
     limits::Limits,
-    store::{Backend, Reader, RuleStatus, Store},
+    store::{Backend, Reader, RuleStatus, Store, Verified},
 };
 use rulemill_tests::{
     native::Make,
@@ -332,8 +332,17 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    pub(crate) fn stop(self) -> anyhow::Result<()> {
-        self.rig.stop().map(drop)
+    /// Stops it, and gives its store.
+    pub(crate) fn stop(self) -> anyhow::Result<Store> {
+        // The engine frees what it has committed on a thread of its own, which ends soon.
+        let mut store = self.rig.stop()?;
+        loop {
+            match Arc::try_unwrap(store) {
+                Ok(store) => return Ok(store),
+                Err(shared) => store = shared,
+            }
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -351,6 +360,14 @@ fn finish(under_way: &mut Vec<Answer>) -> anyhow::Result<()> {
         answer.recv().context("the engine dropped a batch")??;
     }
     Ok(())
+}
+
+/// Whether everything in a store fits everything else.
+pub(crate) fn verify(store: &mut Store) -> anyhow::Result<Verified> {
+    let mut findings = Vec::new();
+    let verified = store.verify(&mut |finding| findings.push(finding))?;
+    ensure!(findings.is_empty(), "{findings:#?}");
+    Ok(verified)
 }
 
 /// The step at which a source goes on that asks the store for its position.
