@@ -277,7 +277,7 @@ fn a_healthy_store_is_well() {
     let seen = store.verify(&mut |_| {}).unwrap();
     let counts = (seen.tables, seen.rows, seen.index_entries, seen.log_changes);
     assert_eq!(counts, (2, 3, 1, 5));
-    assert_eq!(seen.records, 13);
+    assert_eq!(seen.records, 11);
     // So is one that was pruned.
     let limits = Limits {
         log_bytes_max: 1,
@@ -321,10 +321,7 @@ fn rows() {
     let long = [&bern[..], &[0, 1, 1]].concat();
     check(
         |t| put(t, "rows/0/0", &key(1), &stored(2, 0, &long)),
-        &[
-            "orders 1: it has 4 values, and its table 2 columns",
-            "orders 1: its row isn't what its last change in the log, 2, left",
-        ],
+        &["orders 1: it has 4 values, and its table 2 columns"],
     );
 }
 
@@ -341,19 +338,22 @@ fn indexes() {
     );
     check(
         |t| put(t, "index/1/0/0", &entry("Bonn", 8), &key(8)),
-        &["totals 8: entry 0x426f6e6e00008000000000000008 of index 0 has no row"],
+        &["totals 8: entry 0x426f6e6e00018000000000000008 of index 0 has no row"],
     );
     check(
         |t| put(t, "index/1/0/0", &entry("Bonn", 1), &key(1)),
-        &["totals 1: entry 0x426f6e6e00008000000000000001 of index 0 has a row with other values"],
+        &["totals 1: entry 0x426f6e6e00018000000000000001 of index 0 has a row with other values"],
     );
 }
 
 #[test]
 fn the_log_by_itself() {
+    let bytes = healthy().reader().unwrap().log_bytes().unwrap();
     check(
         |t| meta(t, b"log_bytes", 1),
-        &["meta log_bytes: says that the log has 1 bytes, and it has 153"],
+        &[&format!(
+            "meta log_bytes: says that the log has 1 bytes, and it has {bytes}"
+        )],
     );
     check(
         |t| {
@@ -361,7 +361,7 @@ fn the_log_by_itself() {
             settle_log(t);
         },
         &[
-            "log 3 0: the store is damaged: a log block: provided output is too small for the decompressed data, actual 9, expected 18446744073709551615",
+            "log 3 0: the store is damaged: a log block says 9 bytes and has 0",
             "orders 2: change 3 wrote it, and the log, which begins with 1, doesn't have that",
         ],
     );
@@ -648,6 +648,46 @@ fn timers_notifications_and_dead_letters() {
             put(t, "dead_letters", &1u64.to_be_bytes(), &bytes);
         },
         &["dead_letters 1: 1 bytes stand behind its record"],
+    );
+}
+
+#[test]
+fn pages() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path(), &Limits::default()).map(|store| {
+        let catalog = Some(Arc::new(catalog()));
+        let log = vec![change(
+            1,
+            ORDERS,
+            1,
+            None,
+            Some("a city that is nowhere else"),
+        )];
+        let set = WriteSet {
+            last_seq: Seq(1),
+            catalog,
+            log,
+            ..WriteSet::default()
+        };
+        store.commit(&mut [set]).unwrap();
+    }));
+    let file = Store::file(dir.path());
+    let mut bytes = std::fs::read(&file).unwrap();
+    let city = b"a city that is nowhere else";
+    // In the mirror; the log has it compressed.
+    let places: Vec<usize> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(city))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let mut store = Store::open(dir.path(), &Limits::default()).unwrap();
+    let found = findings(&mut store);
+    assert!(
+        found.len() == 1 && found[0].starts_with(": its pages are damaged"),
+        "{found:?}"
     );
 }
 
