@@ -273,7 +273,11 @@ fn verify_says_whether_the_store_is_well_and_where_it_is_not() {
     let site = site(&dir);
     let ran = site.run(&["verify"]).unwrap();
     assert_eq!(ran.code(), 1);
-    assert!(ran.stderr().contains("there is no store"), "{}", ran.stderr());
+    assert!(
+        ran.stderr().contains("there is no store"),
+        "{}",
+        ran.stderr()
+    );
     let name = "a name that is nowhere else";
     site.write("inbox/users.jsonl", user(1, name)).unwrap();
     let daemon = site.daemon().unwrap();

@@ -5,6 +5,8 @@
 
 mod failing;
 mod journal;
+mod small;
 
 pub use failing::{FailingDisk, Failure};
 pub use journal::{Entry, Journal, JournalDisk, LOSSES, Loss};
+pub use small::SmallDisk;
