@@ -29,6 +29,8 @@ use super::{
     tables::{self, meta},
 };
 
+type BytesTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// Something that is not what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -180,10 +182,7 @@ impl Check<'_> {
     }
 
     /// A table of the database; `None` if nothing was ever written to it.
-    fn open(
-        &self,
-        name: &str,
-    ) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, Error> {
+    fn open(&self, name: &str) -> Result<Option<BytesTable>, Error> {
         match self.transaction.open_table(tables::Bytes::new(name)) {
             Ok(table) => Ok(Some(table)),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),

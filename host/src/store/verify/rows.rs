@@ -9,9 +9,7 @@ use crate::{
     row::{self, ColumnId},
 };
 
-use super::{Check, Error, hex, reader::stored_row, shown, tables};
-
-type BytesTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+use super::{BytesTable, Check, Error, hex, reader::stored_row, shown, tables};
 
 impl Check<'_> {
     /// Every table's rows, and its indexes both ways.
