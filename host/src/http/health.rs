@@ -48,9 +48,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusAnswer>,
     let board = api.handle.board.clone();
     let store = api.handle.store.clone();
     super::blocking(move || {
-        let mut status = crate::engine::Status::clone(&board.load());
-        let full = store.room().full_since();
-        status.waiting = full.map(|_| store::FULL.to_owned());
+        let status = crate::engine::Status::clone(&board.load());
         read::status(&store, status, true).map(Json)
     })
     .await

@@ -125,6 +125,9 @@ fn the_daemon_says_that_the_disk_is_full_and_goes_on_when_there_is_room() {
         status["waiting"].as_str().unwrap().contains("disk full"),
         "{status}"
     );
+    let mut metrics = agent().get(daemon.url("/metrics")).call().unwrap();
+    let metrics = metrics.body_mut().read_to_string().unwrap();
+    assert!(metrics.contains("\nrulemill_waiting 1\n"), "{metrics}");
     let text = site.ok(&["status"]).unwrap();
     assert!(text.contains("disk full"), "{text}");
     // What it has can be read.
