@@ -17,6 +17,7 @@ mod damage;
 mod faults;
 mod forgetting;
 mod model;
+mod room;
 
 fn table() -> Table {
     let column = |name: &str, ty| Column {

@@ -71,6 +71,8 @@ impl Check<'_> {
         let mut bytes = 0;
         // The block before: its write set's last seq, and its place in that.
         let mut last: Option<(Seq, u32)> = None;
+        // The change of a source before.
+        let mut source = Seq(0);
         self.walk("log", "log", false, |check, key, value| {
             bytes += value.len() as u64;
             let Ok(at) = <[u8; 12]>::try_from(key) else {
@@ -99,7 +101,10 @@ impl Check<'_> {
                 check.report("log", name(), problem);
             }
             match blocks::read_block(value) {
-                Ok(changes) => check.block(set, &changes, blocks::block_newest(value)?, &name),
+                Ok(changes) => {
+                    let newest = blocks::block_newest(value)?;
+                    check.block(set, &changes, newest, &mut source, &name);
+                }
                 Err(error) => check.report("log", name(), error.to_string()),
             }
             Ok(())
@@ -117,6 +122,7 @@ impl Check<'_> {
         set: Seq,
         changes: &[Change],
         newest: i64,
+        source: &mut Seq,
         name: &dyn Fn() -> Option<String>,
     ) {
         self.counts.log_changes += changes.len() as u64;
@@ -137,9 +143,14 @@ impl Check<'_> {
                         Some(format!("it is in the write set that ends with {set}"))
                     } else if change.after.is_some() == (change.op == Op::Delete) {
                         Some(format!("its {:?} doesn't fit the row after it", change.op))
+                    } else if !table.is_derived() && change.seq <= *source {
+                        Some(format!("change {source} comes before it"))
                     } else {
                         rows.find_map(|row| whole(&table, row))
                     };
+                    if !table.is_derived() {
+                        *source = change.seq.max(*source);
+                    }
                     problem.map(|problem| {
                         let key = shown(&table, &change.key).unwrap_or_default();
                         format!("table {}, key {key}: {problem}", table.name)
