@@ -11,8 +11,8 @@
 //! One run writes down all that is done to its disk; every crash is made from that, so it is the same for the same
 //! seed. The states to compare with come from another run, in which each write set has a commit of its own.
 //!
-//! `RULEMILL_CRASHES=N` takes N seeds one after the other, and goes on after every crash and not just some of them;
-//! `RULEMILL_SEED=N` begins with a seed, as a failure prints it.
+//! `RULEMILL_CRASHES=N` takes N seeds one after the other, lets every operation fail, and goes on after every crash and not
+//! just some of them (about a minute a seed); `RULEMILL_SEED=N` begins with a seed, as a failure prints it.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod contents;

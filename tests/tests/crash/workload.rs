@@ -5,6 +5,8 @@ use rulemill::change::RawOp;
 use rulemill_tests::{random::Random, rig::TestChange};
 use rulemill_wire::ValueRef;
 
+use crate::plugins::FIRST_FAILS;
+
 pub(crate) const MINUTE: i64 = 60_000_000;
 
 /// A change of one row.
@@ -112,6 +114,15 @@ pub(crate) fn steps(random: &mut Random, count: usize) -> Vec<Step> {
         } else {
             Step::Source(batch(random))
         });
+    }
+    // One that is parked, and goes through once the shop is mended.
+    if let Some(Step::Source(made) | Step::Request(made)) = steps.first_mut() {
+        made[0].what = What::Order {
+            op: RawOp::Upsert,
+            id: 21,
+            customer: 1,
+            amount: FIRST_FAILS,
+        };
     }
     // From the back, so that places stay.
     let pause = count * 7 / 10;
