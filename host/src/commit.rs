@@ -2,7 +2,8 @@
 //!
 //! It takes a group, stores it in one transaction, tells those who wait, and reports back. It never
 //! decides what is in a group; the engine fills the next one meanwhile. If a commit fails, nothing of the
-//! group is in the store, those who wait are told so, and the engine decides what becomes of the host.
+//! group is in the store, those who wait are told so, and the engine decides what becomes of the host. Where the disk
+//! is full the commit takes until there is room, so that input waits and nothing is given up.
 
 use std::{sync::Arc, thread};
 
@@ -48,6 +49,8 @@ impl Committer {
             .spawn(move || {
                 let mut pruned_at = i64::MIN;
                 for group in incoming {
+                    // From the first group on somebody can be told why it takes so long.
+                    store.room().wait();
                     let watermark = group.last().map_or(i64::MIN, |last| last.watermark);
                     if report.send(commit(&store, group)).is_err() {
                         // The engine is gone, and with it whoever could use another group.

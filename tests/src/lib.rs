@@ -5,6 +5,7 @@ pub mod native;
 pub mod random;
 pub mod rig;
 pub mod site;
+pub mod storage;
 pub mod wait;
 
 /// The guide's and the README's rules, compiled as a reader would.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use rulemill::rule::{
-    Culprit, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess,
+    self, Culprit, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess,
 };
 use rulemill_sdk::{
     runtime::{self, PluginRuntime},
@@ -20,7 +20,7 @@ pub struct NativePlugin {
     make: Make,
     config: String,
     manifest: Manifest,
-    hash: PluginHash,
+    code: Arc<[u8]>,
 }
 
 impl NativePlugin {
@@ -32,15 +32,11 @@ impl NativePlugin {
     pub fn load(make: Make, config: &serde_json::Value, label: &str) -> Result<Arc<Self>, String> {
         let config = config.to_string();
         let manifest = Manifest::from_bytes(&make().describe(&config)?)?;
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(label.bytes()) {
-            *to = from;
-        }
         Ok(Arc::new(Self {
             make,
             config,
             manifest,
-            hash: PluginHash(hash),
+            code: label.as_bytes().into(),
         }))
     }
 }
@@ -51,11 +47,11 @@ impl Plugin for NativePlugin {
     }
 
     fn hash(&self) -> PluginHash {
-        self.hash
+        rule::hash(&self.code)
     }
 
     fn code(&self) -> Arc<[u8]> {
-        Arc::from(&self.hash.0[..])
+        self.code.clone()
     }
 
     fn instantiate(&self) -> Result<Box<dyn Instance>, Fault> {

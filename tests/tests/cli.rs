@@ -246,6 +246,7 @@ fn help_lists_every_command() {
         "dead-letters",
         "status",
         "tail",
+        "verify",
     ] {
         assert!(help.contains(&format!("  {command}")), "{command}: {help}");
     }
@@ -264,6 +265,55 @@ fn check_names_the_plugin_that_would_be_refused() {
     assert_eq!(report["ok"], false);
     assert!(report["plugins"]["junk"]["refused"].is_string(), "{report}");
     assert!(!dir.path().join("data").exists(), "check changes nothing");
+}
+
+#[test]
+fn verify_says_whether_the_store_is_well_and_where_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir);
+    let ran = site.run(&["verify"]).unwrap();
+    assert_eq!(ran.code(), 1);
+    assert!(
+        ran.stderr().contains("there is no store"),
+        "{}",
+        ran.stderr()
+    );
+    let name = "a name that is nowhere else";
+    site.write("inbox/users.jsonl", user(1, name)).unwrap();
+    let daemon = site.daemon().unwrap();
+    let ran = site.run(&["verify"]).unwrap();
+    assert_eq!(ran.code(), 1, "with a daemon");
+    assert!(ran.stderr().contains("stop it first"), "{}", ran.stderr());
+    daemon.stop().unwrap();
+    site.ok(&["run", "--once"]).unwrap();
+
+    let file = site.path("data/store.redb");
+    let before = std::fs::read(&file).unwrap();
+    assert_eq!(
+        site.ok(&["verify"]).unwrap(),
+        "1 tables, 1 rows, 0 index entries, 1 changes in the log, 1 records: all is well\n"
+    );
+    let report = site.json(&["verify", "--json"]).unwrap();
+    assert_eq!(report["ok"], true, "{report}");
+    assert_eq!(report["findings"], json!([]), "{report}");
+    assert!(
+        std::fs::read(&file).unwrap() == before,
+        "verify has changed the store"
+    );
+
+    let mut bytes = before;
+    let places: Vec<_> = (0..bytes.len())
+        .filter(|&at| bytes[at..].starts_with(name.as_bytes()))
+        .collect();
+    places.iter().for_each(|&at| bytes[at] ^= 1);
+    std::fs::write(&file, bytes).unwrap();
+    let ran = site.run(&["verify", "--json"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stdout());
+    assert!(ran.stderr().contains("is damaged"), "{}", ran.stderr());
+    let report: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    assert_eq!(report["ok"], false, "{report}");
+    let problem = report["findings"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("its pages are damaged"), "{problem}");
 }
 
 #[test]

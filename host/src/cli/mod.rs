@@ -24,6 +24,7 @@ mod status;
 mod store_copy;
 mod tables;
 mod tail;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -81,6 +82,8 @@ enum Command {
     Status(status::Args),
     /// Print committed changes as they happen, as JSON lines
     Tail(tail::Args),
+    /// Walk everything in the data directory and say what is wrong in it
+    Verify(verify::Args),
 }
 
 /// Which configuration a command goes by.
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

@@ -29,6 +29,7 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
     let status = &answer.status;
     let state = match (&status.stopping, answer.running, status.ready) {
         (Some(reason), ..) => format!("stopping: {reason}"),
+        (None, true, _) if status.waiting.is_some() => status.waiting.clone().unwrap_or_default(),
         (None, false, _) => "no daemon runs on this data directory".to_owned(),
         (None, true, true) => "running".to_owned(),
         (None, true, false) => "starting".to_owned(),
@@ -69,6 +70,7 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
 /// What somebody should look at, in one line; none where all is well.
 fn attention(status: &Status) -> Option<String> {
     let mut found = Vec::new();
+    found.extend(status.waiting.clone());
     let refused = status.plugins.iter().filter(|(_, p)| p.refused.is_some());
     found.extend(refused.map(|(name, _)| format!("plugin {name} refused")));
     for (name, rule) in &status.rules {

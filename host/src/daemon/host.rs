@@ -33,6 +33,8 @@ use crate::{
 
 /// How long a start waits for whoever has the store.
 const STORE_WAIT: Duration = Duration::from_secs(1);
+/// How long a host that ends waits for room on a full disk.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
 
 /// How a host runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -213,6 +215,8 @@ impl Host {
         self.handle
             .board
             .update(|status| status.stopping = Some(reason.to_owned()));
+        // Sources may wait for the engine, and that for a commit.
+        self.handle.store.room().wait_at_most(ROOM_WAIT);
         let input_ended = self.end_input().await;
         // An engine that has ended already says why below.
         let _ = self.handle.control(Control::Shutdown);

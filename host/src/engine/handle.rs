@@ -66,6 +66,9 @@ pub struct Status {
     pub ready: bool,
     /// Why the host has stopped or is stopping, if it is.
     pub stopping: Option<String>,
+    /// Why no changes are taken for now, if they aren't: the disk is full.
+    #[serde(default)]
+    pub waiting: Option<String>,
     /// The last seq handed out.
     pub last_seq: u64,
     /// The last seq that is on disk.

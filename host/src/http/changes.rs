@@ -27,6 +27,7 @@ use super::{
 use crate::{
     change::{Idempotency, Receipt, Refused, SourceBatch},
     decode::{self, BadLine},
+    store,
 };
 
 /// The source that posted changes come from.
@@ -38,6 +39,8 @@ const KEY_BYTES_MAX: usize = 255;
 const PASSED_OVER: usize = 4;
 /// Room made for a body before it is there.
 const BODY_BYTES_FIRST: usize = 1 << 20;
+/// How often a request that waits looks whether the disk is full.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn post(
     State(api): State<Api>,
@@ -55,6 +58,12 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
     if let Some(reason) = &api.handle.board.load().stopping {
         return Err(stopping(reason));
     }
+    if api.handle.store.room().full_since().is_some() {
+        return Err(Problem::new(
+            Kind::DiskFull,
+            format!("{}: nothing of this request was taken", store::FULL),
+        ));
+    }
     // Before the body is read: bodies that wait would be memory without a limit.
     let permit = api.writers.clone().try_acquire_owned().map_err(|_| {
         Problem::new(
@@ -69,11 +78,11 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
     let body = read_body(&api, request).await?;
     let (done, receipt) = oneshot::channel();
     let handle = api.handle.clone();
-    blocking(move || {
+    let limits = api.limits.clone();
+    let handed_over = blocking(move || {
         // Held until the batch is with the engine, whose queue is bounded itself.
         let _permit = permit;
-        let changes =
-            decode::decode_ndjson(&body, &handle.catalog, &api.limits).map_err(bad_line)?;
+        let changes = decode::decode_ndjson(&body, &handle.catalog, &limits).map_err(bad_line)?;
         let batch = SourceBatch {
             source: Arc::from(SOURCE),
             changes,
@@ -90,17 +99,39 @@ async fn take(api: Api, request: Request) -> Result<Accepted, Problem> {
             })),
         };
         handle.submit(batch).map_err(refusal)
-    })
-    .await?;
-    let receipt: Receipt = receipt
-        .await
-        .map_err(|_| stopping("the engine has ended"))?
-        .map_err(refusal)?;
+    });
+    let durable = async {
+        handed_over.await?;
+        let receipt: Result<Receipt, Refused> = receipt
+            .await
+            .map_err(|_| stopping("the engine has ended"))?;
+        receipt.map_err(refusal)
+    };
+    let receipt = tokio::select! {
+        receipt = durable => receipt?,
+        problem = full_for_too_long(&api) => return Err(problem),
+    };
     Ok(Accepted {
         seq: receipt.seq.0,
         changes: receipt.changes,
         repeated: receipt.repeated,
     })
+}
+
+/// Resolves once the disk has been full for so long that a client shouldn't wait for it.
+async fn full_for_too_long(api: &Api) -> Problem {
+    let most = Duration::from_millis(api.limits.request_ms_max);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let full = api.handle.store.room().full_since();
+        if full.is_some_and(|since| since.elapsed() >= most) {
+            return Problem::new(
+                Kind::DiskFull,
+                "disk full: this request has been taken in and waits for room; if the host ends before, nothing of it is \
+                 stored. Send it again later: with an Idempotency-Key it counts once",
+            );
+        }
+    }
 }
 
 async fn read_body(api: &Api, request: Request) -> Result<Bytes, Problem> {

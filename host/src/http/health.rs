@@ -8,15 +8,19 @@ use super::{
     problem::{Kind, Problem},
     read,
 };
+use crate::store;
 
 /// Answers 200 while the process is up and the engine works.
 pub(super) async fn healthz(State(api): State<Api>) -> Result<Json<Health>, Problem> {
     alive(&api).map(Json)
 }
 
-/// Answers 200 once sources and plugins have been started.
+/// Answers 200 once sources and plugins have been started, and while there is room for what comes in.
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, Problem> {
     let health = alive(&api)?;
+    if api.handle.store.room().full_since().is_some() {
+        return Err(Problem::new(Kind::NotReady, store::FULL));
+    }
     if api.handle.board.load().ready {
         Ok(Json(health))
     } else {

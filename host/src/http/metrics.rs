@@ -53,6 +53,8 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
         "Whether sources and plugins have been started",
     );
     page.value("ready", &[], u64::from(status.ready));
+    page.family("waiting", "gauge", "Whether the disk is full");
+    page.value("waiting", &[], u64::from(status.waiting.is_some()));
     page.family("store_bytes", "gauge", "Bytes of the store's file");
     page.value("store_bytes", &[], store_bytes);
     page.family(
@@ -185,6 +187,7 @@ mod tests {
         for line in [
             "# TYPE rulemill_seq gauge",
             "rulemill_seq 7",
+            "rulemill_waiting 0",
             "rulemill_store_bytes 4096",
             "rulemill_http_refused_total 1",
             r#"rulemill_rule_lag_changes{rule="a.\"b\""} 3"#,

@@ -41,6 +41,8 @@ pub enum Kind {
     Timeout,
     /// Sources and plugins have not been started yet.
     NotReady,
+    /// The disk is full.
+    DiskFull,
     /// The host is stopping or has failed.
     Stopping,
     /// The store could not be read, or a bug.
@@ -74,6 +76,7 @@ impl Kind {
             ),
             Self::Timeout => (S::REQUEST_TIMEOUT, "timeout", "request timed out"),
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not-ready", "not ready"),
+            Self::DiskFull => (S::INSUFFICIENT_STORAGE, "disk-full", "disk full"),
             Self::Stopping => (S::SERVICE_UNAVAILABLE, "stopping", "host is stopping"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
@@ -158,7 +161,10 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if self.kind.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            self.kind.status(),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
+        ) {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -20,7 +20,7 @@ use crate::{
     engine::{PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
-    store::{DeadLetter, LetterState, Reader, RuleStatus, Store},
+    store::{self, DeadLetter, LetterState, Reader, RuleStatus, Store},
 };
 
 /// Which rows of a table.
@@ -301,6 +301,8 @@ pub fn status(store: &Store, mut status: Status, running: bool) -> Result<Status
     let durable = store.reader().map_err(Problem::internal)?.last_seq().0;
     status.durable_seq = durable;
     status.last_seq = status.last_seq.max(durable);
+    let full = store.room().full_since();
+    status.waiting = full.map(|_| store::FULL.to_owned());
     Ok(StatusAnswer {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         running,

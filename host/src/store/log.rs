@@ -124,6 +124,12 @@ pub(super) fn read_block(value: &[u8]) -> Result<Vec<Change>, Error> {
     }
     let raw = lz4_flex::block::decompress(reader.rest(), len)
         .map_err(|error| Error::Damaged(format!("a log block: {error}")))?;
+    if raw.len() != len {
+        return Err(Error::Damaged(format!(
+            "a log block says {len} bytes and has {}",
+            raw.len()
+        )));
+    }
     let raw = Bytes::from(raw);
     let mut reader = Reader::new(&raw);
     let mut changes = Vec::new();

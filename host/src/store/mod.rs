@@ -3,7 +3,7 @@
 //! Owns the database file, its tables and their byte formats (`docs/store-format.md`). The committer writes it, a
 //! whole group of [`WriteSet`]s in one transaction; everyone else reads snapshots. It never decides what to
 //! write. When a write fails the transaction is gone as if it had never begun; after an error of the
-//! disk the store must be opened again.
+//! disk the store must be opened again. While the disk is full, a commit waits ([`Room`]).
 //!
 //! Nothing outside this module names redb.
 
@@ -15,8 +15,10 @@ mod log;
 mod reader;
 mod records;
 mod retention;
+mod room;
 mod rows;
 mod tables;
+mod verify;
 mod write_set;
 
 use std::{
@@ -33,11 +35,14 @@ pub use commit::CommitStats;
 pub use error::Error;
 pub use history::{History, HistoryReader, Past};
 pub use reader::{Reader, StoredRow};
+pub use room::{FULL, Room};
+pub use verify::{Finding, Verified};
 pub use write_set::{
     DeadLetter, Gap, IdempotencyRecord, LetterState, Notification, PluginVersion, RowWrite,
     RuleRecord, RuleStatus, TableWrites, TimerWrite, WriteSet,
 };
 
+use room::Patient;
 use tables::{FORMAT, meta};
 
 /// The database's file in the data directory.
@@ -48,6 +53,7 @@ pub struct Store {
     database: Database,
     /// Its file; none if it isn't in one.
     file: Option<PathBuf>,
+    room: Room,
     /// The catalog as last stored: commits need it for indexes.
     catalog: Mutex<Arc<Catalog>>,
 }
@@ -63,11 +69,21 @@ impl Store {
             .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
         let file = Self::file(dir);
         let open = |path: &Path| -> Result<Self, Error> {
+            let opening = |error| Error::opening(error, dir, path);
+            let room = Room::default();
+            let storage = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .map_err(|error| opening(redb::StorageError::Io(error).into()))?;
+            let storage = redb::backends::FileBackend::new(storage).map_err(opening)?;
             let database = Database::builder()
                 .set_cache_size(limits.store_cache_bytes)
-                .create(path)
-                .map_err(|error| Error::opening(error, dir, path))?;
-            Self::prepare(database, Some(file.clone()))
+                .create_with_backend(Patient::new(storage, room.clone()))
+                .map_err(opening)?;
+            Self::prepare(database, room, Some(file.clone()))
         };
         if Self::exists(dir) {
             return open(&file);
@@ -114,7 +130,8 @@ impl Store {
     /// If the database fails.
     pub fn in_memory() -> Result<Self, Error> {
         let backend = redb::backends::InMemoryBackend::new();
-        Self::prepare(Database::builder().create_with_backend(backend)?, None)
+        let database = Database::builder().create_with_backend(backend)?;
+        Self::prepare(database, Room::default(), None)
     }
 
     /// A store on other storage than a file, for tests of what happens when that fails.
@@ -122,13 +139,20 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open), but nothing locks the storage.
     pub fn with_backend(backend: impl Backend, limits: &Limits) -> Result<Self, Error> {
+        let room = Room::default();
+        let storage = Patient::new(backend::Adapter(backend), room.clone());
         let database = Database::builder()
             .set_cache_size(limits.store_cache_bytes)
-            .create_with_backend(backend::Adapter(backend))?;
-        Self::prepare(database, None)
+            .create_with_backend(storage)?;
+        Self::prepare(database, room, None)
     }
 
-    fn prepare(database: Database, file: Option<PathBuf>) -> Result<Self, Error> {
+    /// Whether there is room on its disk.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    fn prepare(database: Database, room: Room, file: Option<PathBuf>) -> Result<Self, Error> {
         let transaction = database.begin_read()?;
         let mut catalog = Catalog::default();
         let found = match transaction.open_table(tables::META) {
@@ -170,6 +194,7 @@ impl Store {
         Ok(Self {
             database,
             file,
+            room,
             catalog: Mutex::new(Arc::new(catalog)),
         })
     }

@@ -13,9 +13,11 @@ use crate::{
 
 use super::*;
 
+mod damage;
 mod faults;
 mod forgetting;
 mod model;
+mod room;
 
 fn table() -> Table {
     let column = |name: &str, ty| Column {

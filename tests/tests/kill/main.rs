@@ -113,6 +113,7 @@ impl Run {
         daemon.stop().unwrap();
         self.file.finish(&self.site);
         self.site.ok(&["run", "--once"]).unwrap();
+        self.site.ok(&["verify"]).unwrap();
 
         let mut shop = Shop::default();
         for stream in [&self.file.sent, &self.http.sent] {
