@@ -151,6 +151,7 @@ impl Writer {
             if log {
                 set.log.push(Change {
                     seq: Seq(self.seq),
+                    cause: Seq(self.seq),
                     table: TABLE,
                     op: Op::Update,
                     key,

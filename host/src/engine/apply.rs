@@ -173,7 +173,7 @@ impl Engine {
                 if item.rules & 1 << rule != 0
                     && let Some(key) = item.key()
                 {
-                    self.close_gap(state, &key, output.write_set);
+                    self.close_gap(state, key, output.write_set);
                 }
             }
         }

@@ -21,6 +21,9 @@ use super::{
     state::{Letter, Order},
 };
 
+/// Faults of a rule that are each told in the log; then the 16th is, the 32nd, and so on.
+const TOLD_MAX: u64 = 10;
+
 impl Engine {
     /// Deals with the errors that rules returned. True if the call must be made again without some
     /// items, because they came after a parked change of the same key or after a rule's stop.
@@ -250,13 +253,32 @@ impl Engine {
         self.states[place].window.add(1, 1, &self.limits);
         let seq = item.seq.0;
         let is_row = item.key().is_some();
+        // A rule that fails often would fill the log; each change is among the dead letters all the same.
+        let faults = self.states[place].record.faults;
+        let is_told = faults <= TOLD_MAX || faults.is_power_of_two();
         match linked.options.on_error {
             OnError::Skip if is_row => {
-                tracing::warn!(rule = &*name, seq, error = message, "skipped a change");
+                if is_told {
+                    tracing::warn!(
+                        rule = &*name,
+                        seq,
+                        faults,
+                        error = message,
+                        "skipped a change"
+                    );
+                }
                 self.skip(plugin, rule, item, message, output.write_set);
             }
             OnError::Park if is_row => {
-                tracing::warn!(rule = &*name, seq, error = message, "parked a change");
+                if is_told {
+                    tracing::warn!(
+                        rule = &*name,
+                        seq,
+                        faults,
+                        error = message,
+                        "parked a change"
+                    );
+                }
                 let state = LetterState::Faulted;
                 self.park(plugin, rule, item, message, state, output.write_set);
             }

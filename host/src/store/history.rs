@@ -178,6 +178,9 @@ impl History {
     }
 }
 
+/// An index entry that a row had then, the row's key, and the row.
+pub type EntryThen = (Vec<u8>, Key, Row);
+
 /// A snapshot of a history.
 pub struct HistoryReader {
     transaction: ReadTransaction,
@@ -296,7 +299,7 @@ impl HistoryReader {
         to: Option<&[u8]>,
         descending: bool,
         at: Seq,
-    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, Key, Row), Error>> + use<'r>, Error> {
+    ) -> Result<impl Iterator<Item = Result<EntryThen, Error>> + use<'r>, Error> {
         let entries = self.entries(&entries_name(table, index), from, to, descending)?;
         let (from, to) = (from.to_vec(), to.map(<[u8]>::to_vec));
         Ok(entries.filter_map(move |entry| {

@@ -33,7 +33,7 @@ use crate::{catalog::Catalog, limits::Limits};
 pub use backend::Backend;
 pub use commit::CommitStats;
 pub use error::Error;
-pub use history::{History, HistoryReader, Past};
+pub use history::{EntryThen, History, HistoryReader, Past};
 pub use reader::{Reader, StoredRow};
 pub use room::{FULL, Room};
 pub use verify::{Finding, Verified};
