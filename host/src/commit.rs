@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, thread};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
 
 use crate::{
     change::{Refused, Seq},
@@ -30,6 +30,37 @@ pub struct Committer {
     /// Reports, one for each group.
     pub committed: Receiver<Committed>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Without a thread: its work.
+    worker: Option<Worker>,
+}
+
+/// What the committer's thread does, one group after the other.
+struct Worker {
+    store: Arc<Store>,
+    limits: Arc<Limits>,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    groups: Receiver<Vec<WriteSet>>,
+    report: Sender<Committed>,
+    pruned_at: i64,
+}
+
+impl Worker {
+    /// Makes a group durable and reports it. False if the engine is gone, and with it whoever could use
+    /// another group.
+    fn take(&mut self, group: Vec<WriteSet>) -> bool {
+        let watermark = group.last().map_or(i64::MIN, |last| last.watermark);
+        if self.report.send(commit(&self.store, group)).is_err() {
+            return false;
+        }
+        let now = (self.clock)();
+        if now.saturating_sub(self.pruned_at) >= PRUNE_EVERY_MICROS {
+            self.pruned_at = now;
+            // Age is counted in the changes' own time: old changes that are only now read in are not
+            // forgotten at once.
+            prune(&self.store, &self.limits, now.min(watermark));
+        }
+        true
+    }
 }
 
 impl Committer {
@@ -42,34 +73,77 @@ impl Committer {
         limits: Arc<Limits>,
         clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     ) -> std::io::Result<Self> {
-        let (groups, incoming) = bounded::<Vec<WriteSet>>(1);
-        let (report, committed) = bounded(2);
-        let thread = thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || {
-                let mut pruned_at = i64::MIN;
-                for group in incoming {
+        let (mut committer, mut worker) = Self::new(store, limits, clock);
+        committer.thread = Some(thread::Builder::new().name("committer".into()).spawn(
+            move || {
+                while let Ok(group) = worker.groups.recv() {
                     // From the first group on somebody can be told why it takes so long.
-                    store.room().wait();
-                    let watermark = group.last().map_or(i64::MIN, |last| last.watermark);
-                    if report.send(commit(&store, group)).is_err() {
-                        // The engine is gone, and with it whoever could use another group.
+                    worker.store.room().wait();
+                    if !worker.take(group) {
                         return;
                     }
-                    let now = clock();
-                    if now.saturating_sub(pruned_at) >= PRUNE_EVERY_MICROS {
-                        pruned_at = now;
-                        // Age is counted in the changes' own time: old changes that are only now
-                        // read in are not forgotten at once.
-                        prune(&store, &limits, now.min(watermark));
-                    }
                 }
-            })?;
-        Ok(Self {
+            },
+        )?);
+        Ok(committer)
+    }
+
+    /// A committer that works when it is [told to](Self::commit_waiting), or when its report is waited for.
+    pub fn without_thread(
+        store: Arc<Store>,
+        limits: Arc<Limits>,
+        clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    ) -> Self {
+        let (mut committer, worker) = Self::new(store, limits, clock);
+        committer.worker = Some(worker);
+        committer
+    }
+
+    fn new(
+        store: Arc<Store>,
+        limits: Arc<Limits>,
+        clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    ) -> (Self, Worker) {
+        let (groups, incoming) = bounded(1);
+        let (report, committed) = bounded(2);
+        let committer = Self {
             groups: Some(groups),
             committed,
-            thread: Some(thread),
-        })
+            thread: None,
+            worker: None,
+        };
+        let worker = Worker {
+            store,
+            limits,
+            clock,
+            groups: incoming,
+            report,
+            pruned_at: i64::MIN,
+        };
+        (committer, worker)
+    }
+
+    /// Without a thread: makes the group durable that was handed over, if there is one. Gives whether there was.
+    pub fn commit_waiting(&mut self) -> bool {
+        let Some(worker) = &mut self.worker else {
+            return false;
+        };
+        match worker.groups.try_recv() {
+            Ok(group) => {
+                worker.take(group);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Waits for the next report. Something must have been handed over.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub fn next_report(&mut self) -> Result<Committed, RecvError> {
+        self.commit_waiting();
+        self.committed.recv()
     }
 
     /// Hands over a group. The one before must have been reported.

@@ -172,6 +172,7 @@ impl Engine {
                 let item = &items[place as usize];
                 if item.rules & 1 << rule != 0
                     && let Some(key) = item.key()
+                    && self.states[state].is_behind_gap(key, item.order())
                 {
                     self.close_gap(state, key, output.write_set);
                 }

@@ -276,7 +276,9 @@ impl Engine {
                 continue;
             }
             let nth = (change.table == table).then(|| counter.count(&change));
-            if stretch.items.len() >= items_max || seen >= items_max * LOOK_AHEAD {
+            // A seq that many derived changes share is looked through to its end, or the cursor would stay before it.
+            let gets_on = !stretch.items.is_empty() || change.seq > cursor.next();
+            if stretch.items.len() >= items_max || (seen >= items_max * LOOK_AHEAD && gets_on) {
                 // Right before this change.
                 stretch.reached = Seq(change.seq.0 - 1);
                 stretch.reached_changes = match nth {

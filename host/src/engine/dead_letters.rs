@@ -237,7 +237,7 @@ impl Engine {
                     dropped += 1;
                 }
                 match letters.iter().find(|letter| letter.order > last.order) {
-                    None => self.open_gap(state, &change, &mut write_set),
+                    None => self.open_gap(state, &change, None, &mut write_set),
                     Some(next) => {
                         let next = read(next)?;
                         let waits = next.state == LetterState::Waiting;

@@ -380,7 +380,7 @@ impl Engine {
                 .settled_dead_letters
                 .extend(state.skipped.pop_front());
         }
-        self.open_gap(place, change, write_set);
+        self.open_gap(place, change, Some(item.order()), write_set);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
@@ -418,7 +418,13 @@ impl Engine {
     }
 
     /// Notes that a rule will not get this change, so that it is told the next one of the row as from what it last saw.
-    pub(super) fn open_gap(&mut self, state: usize, change: &Change, write_set: &mut WriteSet) {
+    pub(super) fn open_gap(
+        &mut self,
+        state: usize,
+        change: &Change,
+        place: Option<Order>,
+        write_set: &mut WriteSet,
+    ) {
         // Without a mirror the row before may not be known; then nothing can be mended.
         let is_known = change.before.is_some() || change.op == Op::Insert;
         let state = &mut self.states[state];
@@ -436,12 +442,18 @@ impl Engine {
         });
         // Of its own: the row's bytes are a slice of a whole batch's.
         let seen = change.before.as_ref().map(|row| Row::copy_from_slice(row));
-        state.gaps.insert(Key::copy_from_slice(&change.key), seen);
+        let key = Key::copy_from_slice(&change.key);
+        match place {
+            Some(place) => drop(state.gap_places.insert(key.clone(), place)),
+            None => drop(state.gap_places.remove(&key)),
+        }
+        state.gaps.insert(key, seen);
     }
 
     /// The rule knows the row again.
     pub(super) fn close_gap(&mut self, state: usize, key: &[u8], write_set: &mut WriteSet) {
         let state = &mut self.states[state];
+        state.gap_places.remove(key);
         if state.gaps.remove(key).is_some() {
             write_set.gaps.push(Gap {
                 plugin: state.record.plugin.clone(),

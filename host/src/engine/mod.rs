@@ -30,6 +30,7 @@ mod setup;
 mod slices;
 mod state;
 mod status;
+mod stepped;
 mod timers;
 mod view;
 
@@ -58,6 +59,7 @@ pub use handle::{
     StatusBoard,
 };
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
+pub use stepped::{Behind, Stepped};
 
 use behind::Step;
 use dead_letters::Retry;
@@ -121,6 +123,31 @@ impl EngineThread {
 /// If the store can't be read, or the configuration contradicts it. A plugin that doesn't fit is no
 /// error: it is refused on the status board.
 pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
+    let committer = Committer::start(
+        setup.store.clone(),
+        setup.limits.clone(),
+        setup.clock.clone(),
+    )?;
+    let (mut engine, handle, incoming, commands) = open(setup, committer)?;
+    let board = handle.board.clone();
+    let thread = thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let result = engine.run(&incoming, &commands);
+            if let Err(error) = &result {
+                tracing::error!(%error, "the engine stops");
+                board.update(|status| status.stopping = Some(error.to_string()));
+            }
+            engine.refuse_pending();
+            result.map_err(Into::into)
+        })?;
+    Ok((handle, EngineThread { thread }))
+}
+
+/// An engine that is ready to run, the way to it, and that way's far ends.
+type Opened = (Engine, Handle, Receiver<SourceBatch>, Receiver<Control>);
+
+fn open(setup: Setup, committer: Committer) -> anyhow::Result<Opened> {
     let (input, incoming) = bounded(setup.limits.queue_batches_max.max(1));
     let (control, commands) = bounded(64);
     let reader = Arc::new(setup.store.reader()?);
@@ -139,22 +166,10 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
             source.state = READING.to_owned();
         }
     });
-    let mut engine = Engine::new(&setup, reader, catalog, &handle)?;
+    let mut engine = Engine::new(&setup, committer, reader, catalog, &handle)?;
     engine.begin(setup.plugins_now)?;
     engine.settle_start()?;
-    let board = handle.board.clone();
-    let thread = thread::Builder::new()
-        .name("engine".into())
-        .spawn(move || {
-            let result = engine.run(&incoming, &commands);
-            if let Err(error) = &result {
-                tracing::error!(%error, "the engine stops");
-                board.update(|status| status.stopping = Some(error.to_string()));
-            }
-            engine.refuse_pending();
-            result.map_err(Into::into)
-        })?;
-    Ok((handle, EngineThread { thread }))
+    Ok((engine, handle, incoming, commands))
 }
 
 /// A kind of source that has a present end.
@@ -220,6 +235,7 @@ struct Engine {
 impl Engine {
     fn new(
         setup: &Setup,
+        committer: Committer,
         reader: Arc<store::Reader>,
         catalog: Arc<SharedCatalog>,
         handle: &Handle,
@@ -232,11 +248,7 @@ impl Engine {
             board: handle.board.clone(),
             configured_tables: setup.tables.iter().map(|t| t.name.clone()).collect(),
             plugin_options: setup.plugins.clone(),
-            committer: Committer::start(
-                setup.store.clone(),
-                setup.limits.clone(),
-                setup.clock.clone(),
-            )?,
+            committer,
             store: setup.store.clone(),
             greatest_keys: GreatestKeys::default(),
             plugins: Vec::new(),
@@ -445,7 +457,7 @@ impl Engine {
     /// is durable.
     fn await_commit(&mut self) -> Result<(), Fatal> {
         while self.committing {
-            let report = self.committer.committed.recv();
+            let report = self.committer.next_report();
             let report = report.map_err(|_| Fatal::Store("the committer has ended".into()))?;
             self.settle(report)?;
         }

@@ -129,21 +129,32 @@ impl Engine {
         let mut due = due.into_iter().peekable();
         for item in std::mem::take(items) {
             watermark = watermark.max(item.time);
-            if !matches!(item.body, Body::Timer { .. }) {
-                while let Some((at, rule, key)) = due.next_if(|(at, ..)| *at <= watermark) {
-                    items.push(Item {
-                        seq: item.seq,
-                        nth: item.nth,
-                        cause: item.cause,
-                        time: item.time,
-                        rules: 1 << rule,
-                        body: Body::Timer {
-                            rule: rule as u16,
-                            key,
-                            due: at,
-                        },
-                    });
+            // A timer that a part before has set may come before one that was put in then.
+            let comes_first = |(at, rule, key): &(i64, usize, String)| match &item.body {
+                Body::Timer {
+                    rule: other,
+                    key: other_key,
+                    due,
+                } => {
+                    let name = |rule: usize| &manifest[rule].name;
+                    let other = (due, name(usize::from(*other)), other_key);
+                    (at, name(*rule), key) < other
                 }
+                _ => *at <= watermark,
+            };
+            while let Some((at, rule, key)) = due.next_if(comes_first) {
+                items.push(Item {
+                    seq: item.seq,
+                    nth: item.nth,
+                    cause: item.cause,
+                    time: item.time,
+                    rules: 1 << rule,
+                    body: Body::Timer {
+                        rule: rule as u16,
+                        key,
+                        due: at,
+                    },
+                });
             }
             items.push(item);
         }

@@ -217,6 +217,9 @@ impl Engine {
                 }
                 for rule in bits(item.rules & gapped) {
                     let state = self.state_of(plugin, rule);
+                    if !self.states[state].is_behind_gap(&key, item.order()) {
+                        continue;
+                    }
                     let Some(seen) = self.states[state].gaps.get(&key).cloned() else {
                         continue;
                     };
@@ -255,7 +258,7 @@ impl Engine {
         };
         bits(item.rules).any(|rule| {
             let state = &self.states[self.state_of(plugin, rule)];
-            state.gaps.contains_key(&change.key)
+            state.is_behind_gap(&change.key, item.order())
         })
     }
 

@@ -28,6 +28,9 @@ pub(super) struct RuleState {
     pub(super) parked_bytes: u64,
     /// Rows of which the rule has missed changes, as it last saw them.
     pub(super) gaps: HashMap<Key, Option<Row>, foldhash::fast::RandomState>,
+    /// For those that a change of the batch at hand has left: that change. What comes before it in the batch, and may yet have to be
+    /// handed over again, has nothing to do with the gap.
+    pub(super) gap_places: HashMap<Key, Order, foldhash::fast::RandomState>,
     /// Numbers of skipped changes that are kept to be read, oldest first.
     pub(super) skipped: std::collections::VecDeque<u64>,
     pub(super) window: Window,
@@ -52,6 +55,7 @@ impl RuleState {
             parked_count: 0,
             parked_bytes: 0,
             gaps: HashMap::default(),
+            gap_places: HashMap::default(),
             skipped: std::collections::VecDeque::new(),
             window: Window::default(),
             dirty: true,
@@ -86,6 +90,11 @@ impl RuleState {
         self.record.at_head = false;
         self.record.status = status;
         self.dirty = true;
+    }
+
+    /// Whether a change comes behind the one that left the gap of its row, if there is one.
+    pub(super) fn is_behind_gap(&self, key: &[u8], order: Order) -> bool {
+        self.gaps.contains_key(key) && self.gap_places.get(key).is_none_or(|place| order > *place)
     }
 
     /// Whether a row with this key has been read, or will be, by the backfill that is under way.
