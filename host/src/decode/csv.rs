@@ -340,7 +340,12 @@ impl Decoder {
             ColumnType::Text => field,
             _ => field.trim_ascii(),
         };
-        from_text(ty, text, column.id, &mut self.builder).ok_or_else(|| {
+        // Spaces alone are no value: null, or bytes of which there are none, would be a guess.
+        let is_blank = text.is_empty() && !field.is_empty();
+        let taken = (!is_blank)
+            .then(|| from_text(ty, text, column.id, &mut self.builder))
+            .flatten();
+        taken.ok_or_else(|| {
             Target {
                 table: &known.table.name,
                 column: &column.name,
