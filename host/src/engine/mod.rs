@@ -12,6 +12,8 @@ mod access;
 mod behind;
 mod dead_letters;
 mod effects;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod items;
 mod link;

@@ -10,6 +10,8 @@
 mod backend;
 mod commit;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod reader;
 mod records;

@@ -79,7 +79,7 @@ pub(super) fn read_catalog(
     }
 }
 
-fn stored_row(bytes: &[u8]) -> Result<StoredRow, Error> {
+pub(super) fn stored_row(bytes: &[u8]) -> Result<StoredRow, Error> {
     let mut reader = rulemill_wire::Reader::new(bytes);
     let seq = Seq(reader.u64()?);
     let version = u32::try_from(reader.u64()?)
