@@ -80,9 +80,12 @@ fn values_of_every_type() {
     check(
         Value::Json(Json::from_text("{\"a\": [1]}")),
         "{\"a\":[1]}",
-        "{\"a\":[1]}",
+        "{\"a\": [1]}",
     );
-    check(Value::Json(Json::from_text("\"text\"")), "\"text\"", "text");
+    // In CSV too a text is told from a number, and null from no document.
+    for document in ["\"text\"", "\"1\"", "1", "\"\""] {
+        check(Value::Json(Json::from_text(document)), document, document);
+    }
     // What isn't JSON after all is shown as it is.
     check(Value::Json(Json::from_text("{")), "\"{\"", "{");
 }

@@ -352,7 +352,12 @@ mod tests {
 
     #[test]
     fn a_decimal_has_one_key() {
-        for other in [&[2, 65, 2, 1, 0][..], &[2, 65, 1, 2, 0], &[2, 65, 0], &[0, 190, 255]] {
+        for other in [
+            &[2, 65, 2, 1, 0][..],
+            &[2, 65, 1, 2, 0],
+            &[2, 65, 0],
+            &[0, 190, 255],
+        ] {
             assert!(read(ColumnType::Decimal, &mut Reader::new(other)).is_err());
         }
         let one = read(ColumnType::Decimal, &mut Reader::new(&[2, 65, 2, 0]));
