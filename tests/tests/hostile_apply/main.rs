@@ -37,7 +37,7 @@ use rulemill_tests::{
 use rulemill_wire::{ColumnType, Reader, ValueRef, key, manifest::Manifest};
 
 use copier::Copier;
-use stream::{BATCH_CHANGES, Expected, Parked, Step};
+use stream::{BATCH_CHANGES, Expected, Parked, ParkedByKey, Step};
 
 /// How long one fault may hold up its batch: so many times what a fault takes that stands alone in its batch. The change at
 /// fault is found by halving the batch, and each half that holds it may run into the limit of a call.
@@ -164,7 +164,7 @@ impl Host {
     }
 
     /// What was set aside, by key, and with which words.
-    fn parked(&self) -> (BTreeMap<i64, Vec<Parked>>, Vec<(i64, String)>) {
+    fn parked(&self) -> (ParkedByKey, Vec<(i64, String)>) {
         let mut letters: Vec<_> = self
             .rig
             .store
@@ -175,7 +175,7 @@ impl Host {
             .collect::<Result<_, _>>()
             .unwrap();
         letters.sort_by_key(|letter| letter.seq);
-        let mut parked: BTreeMap<i64, Vec<Parked>> = BTreeMap::new();
+        let mut parked = ParkedByKey::new();
         let mut errors = Vec::new();
         for letter in letters {
             assert_eq!((&*letter.plugin, &*letter.rule), ("hostile", "copy"));

@@ -91,6 +91,9 @@ pub(crate) struct Parked {
     pub(crate) faulty: bool,
 }
 
+/// What is set aside, by key, in order.
+pub(crate) type ParkedByKey = BTreeMap<i64, Vec<Parked>>;
+
 /// What the tables must hold.
 #[derive(Default)]
 pub(crate) struct Expected {
@@ -101,8 +104,7 @@ pub(crate) struct Expected {
     pub(crate) letters_changes: u64,
     /// The hostile plugin's copy of `numbers`.
     pub(crate) copied: BTreeMap<i64, i64>,
-    /// By key, in order.
-    pub(crate) parked: BTreeMap<i64, Vec<Parked>>,
+    pub(crate) parked: ParkedByKey,
 }
 
 impl Expected {
