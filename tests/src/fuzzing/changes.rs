@@ -10,7 +10,7 @@ use std::{
 };
 
 use rulemill::{
-    catalog::{Catalog, SharedCatalog, Table},
+    catalog::{Catalog, Column, SharedCatalog, Table},
     change::{RawChange, RawOp},
     decode::{Decoder, Format, Reason},
     render, row,
@@ -338,7 +338,7 @@ impl<'t> Line<'t> {
         for column in &table.columns {
             let value = values.next().transpose().unwrap().unwrap_or(ValueRef::Null);
             let raw = pairs.get(&column.name).unwrap_or("null");
-            self.says(raw, &column.name, value);
+            self.says(raw, column, value);
             if let (Some(ty), Some(found)) = (column.ty, value.column_type()) {
                 assert_eq!(ty, found, "column {}", column.name);
             }
@@ -361,34 +361,36 @@ impl<'t> Line<'t> {
         for (_, column) in table.key_columns() {
             let value = key::read(column.ty.expect("a key of no type"), &mut reader).unwrap();
             let raw = pairs.get(&column.name).expect("a key out of nothing");
-            self.says(raw, &column.name, value.as_ref());
+            self.says(raw, column, value.as_ref());
         }
         assert!(reader.is_empty());
         assert!(bytes.len() <= tables::limits().key_bytes_max);
     }
 
-    fn says(&self, raw: &str, column: &str, value: ValueRef<'_>) {
+    fn says(&self, raw: &str, column: &Column, value: ValueRef<'_>) {
         let plain = if self.debezium {
             Meant::Debezium
         } else {
             Meant::Plain
         };
-        let meant = self.schema.0.iter().rev().find(|(name, _)| name == column);
+        let name = &column.name;
+        let meant = self.schema.0.iter().rev().find(|(of, _)| of == name);
         let meant = meant.map_or(plain, |(_, meant)| *meant);
+        let own = meant.own_type(raw);
         // A value whose meaning the schema tells may then be converted, which another fuzzer looks at.
-        let converted = match meant {
-            Meant::Decimal(_) => value.column_type() != Some(ColumnType::Decimal),
-            Meant::Moment(_) => value.column_type() != Some(ColumnType::Timestamp),
-            _ => false,
-        };
+        let converted = own.is_some() && column.ty.is_some_and(|ty| own != Some(ty));
         assert!(
-            (converted && raw != "null") || json_says(raw, value, meant),
-            "column {column}: {raw} is taken for {value:?}"
+            converted || json_says(raw, value, meant),
+            "column {name}: {raw} is taken for {value:?}"
+        );
+        assert!(
+            own.is_none() || column.ty.is_some() || value.column_type() == own,
+            "column {name}: {raw} is taken for {value:?}, and its schema says otherwise"
         );
         let unavailable = raw == "\"__debezium_unavailable_value\"";
         assert!(
             !self.debezium || !unavailable,
-            "taken without column {column}"
+            "taken without column {name}"
         );
     }
 }
@@ -425,8 +427,7 @@ impl Schema {
                 }
                 "io.debezium.time.MicroTimestamp" => Meant::Moment(1_000_000),
                 "io.debezium.time.NanoTimestamp" => Meant::Moment(1_000_000_000),
-                // Days as Debezium has them without a schema too; but it may stand for another of the same name.
-                "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Meant::Debezium,
+                "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Meant::Days,
                 _ => return None,
             };
             Some((column.field.clone(), meant))

@@ -1,7 +1,7 @@
 //! What a value's text means, read without the decoder's code: the test of whether a decoder guessed.
 
 use base64::Engine as _;
-use rulemill_wire::{Decimal, ValueRef};
+use rulemill_wire::{ColumnType, Date, Decimal, Timestamp, ValueRef};
 
 /// A number, exactly: its sign, its digits without zeros at either end, and the power of ten behind the last.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,6 +180,32 @@ pub(super) enum Meant {
     Decimal(Option<u32>),
     /// As its schema says: a moment in so many units a second.
     Moment(i128),
+    /// As its schema says: days.
+    Days,
+}
+
+impl Meant {
+    /// The type that this stands for in a column that has none, if it is in the schema's form.
+    pub(super) fn own_type(self, raw: &str) -> Option<ColumnType> {
+        match self {
+            Self::Plain | Self::Debezium => None,
+            Self::Decimal(scale) => {
+                let (mantissa, scale) = unscaled(raw, scale)?;
+                Decimal::try_from_i128_with_scale(mantissa, scale).ok()?;
+                Some(ColumnType::Decimal)
+            }
+            Self::Moment(a_second) => {
+                let micros = i128::from(raw.parse::<i64>().ok()?) * 1_000_000;
+                let whole = micros % a_second == 0;
+                Timestamp::from_micros((micros / a_second).try_into().ok()?).filter(|_| whole)?;
+                Some(ColumnType::Timestamp)
+            }
+            Self::Days => {
+                Date::from_days(raw.parse().ok()?)?;
+                Some(ColumnType::Date)
+            }
+        }
+    }
 }
 
 /// Whether a JSON value says this value.
@@ -225,20 +251,26 @@ pub(super) fn json_says(raw: &str, value: ValueRef<'_>, meant: Meant) -> bool {
 
 /// Whether this is a decimal as Kafka Connect writes it.
 fn is_unscaled(raw: &str, scale: Option<u32>, value: Decimal) -> bool {
+    let number = unscaled(raw, scale).and_then(|(mantissa, scale)| Number::scaled(mantissa, scale));
+    number.is_some_and(|number| number.is(value))
+}
+
+fn unscaled(raw: &str, scale: Option<u32>) -> Option<(i128, u32)> {
     let (text, scale) = match scale {
-        Some(scale) => (serde_json::from_str::<String>(raw).ok(), Some(scale)),
+        Some(scale) => (serde_json::from_str::<String>(raw).ok()?, scale),
         None => {
-            let object = serde_json::from_str::<serde_json::Value>(raw).unwrap_or_default();
-            let scale = object["scale"]
-                .as_u64()
-                .and_then(|scale| scale.try_into().ok());
-            (object["value"].as_str().map(str::to_owned), scale)
+            #[derive(serde::Deserialize)]
+            struct Scaled {
+                scale: u32,
+                value: String,
+            }
+            let scaled: Scaled = serde_json::from_str(raw).ok()?;
+            (scaled.value, scaled.scale)
         }
     };
-    let bytes = text.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
-    let (Some(bytes), Some(scale)) = (bytes, scale) else {
-        return false;
-    };
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
     let mut mantissa = 0i128;
     for (place, byte) in bytes.iter().enumerate() {
         let byte = if place == 0 {
@@ -246,18 +278,14 @@ fn is_unscaled(raw: &str, scale: Option<u32>, value: Decimal) -> bool {
         } else {
             i128::from(*byte)
         };
-        let Some(shifted) = mantissa.checked_mul(256) else {
-            return false;
-        };
-        mantissa = shifted + byte;
+        mantissa = mantissa.checked_mul(256)? + byte;
     }
-    Number::scaled(mantissa, scale).is_some_and(|number| number.is(value))
+    (bytes.len() <= 16).then_some((mantissa, scale))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rulemill_wire::{Date, Timestamp};
 
     #[test]
     fn days_are_those_of_the_calendar() {
