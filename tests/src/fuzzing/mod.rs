@@ -16,6 +16,7 @@ mod convert;
 mod csv;
 mod effects;
 mod keys;
+mod line;
 mod log;
 pub mod mutate;
 mod reading;
