@@ -6,6 +6,7 @@ use rulemill::{
     change::{Change, Op, Seq},
     store::fuzzing::{block_newest, read_block, write_blocks},
 };
+use rulemill_wire::{Reader, codec};
 
 use super::bytes::Bytes;
 
@@ -61,9 +62,25 @@ fn come_back(changes: &[Change]) {
     assert_eq!(format!("{back:?}"), format!("{changes:?}"));
 }
 
+/// A block that says it holds more or less than it does isn't read.
+fn another_length(block: &[u8], by: i64) {
+    let mut reader = Reader::new(block);
+    let Some(len) = reader.u64().unwrap().checked_add_signed(by) else {
+        return;
+    };
+    let mut other = Vec::new();
+    codec::write_u64(len, &mut other);
+    other.extend_from_slice(reader.rest());
+    let read = read_block(&other);
+    assert!(read.is_err(), "{len} bytes, {by} more than there are");
+}
+
 /// A block with one byte changed is read as some changes or refused, but read.
 fn damaged(changes: &[Change], input: &[u8]) {
     for mut block in write_blocks(Seq(7), changes).unwrap() {
+        for by in [-1, 1, 1 << 20] {
+            another_length(&block, by);
+        }
         let place = input.len() * 31 % block.len();
         block[place] ^= input.last().copied().unwrap_or_default();
         if let Ok(changes) = read_block(&block) {
