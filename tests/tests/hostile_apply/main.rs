@@ -44,6 +44,7 @@ use stream::{BATCH_CHANGES, Expected, Parked, ParkedByKey, Step};
 const FAULTS_ALONE: u32 = BATCH_CHANGES.ilog2() + 2;
 /// What else may take time on a machine with other things to do. A change that hangs takes far longer.
 const SLACK: Duration = Duration::from_secs(2);
+const CALL_LIMIT: Duration = Duration::from_millis(200);
 
 const HOSTILE: Copier = Copier {
     reads: "numbers",
@@ -64,7 +65,7 @@ const OTHER: Copier = Copier {
 fn limits() -> Limits {
     Limits {
         batch_changes_max: BATCH_CHANGES as usize,
-        plugin_call_ms_max: 200,
+        plugin_call_ms_max: CALL_LIMIT.as_millis() as u64,
         plugin_describe_ms_max: 400,
         plugin_memory_bytes_max: 16 << 20,
         effects_bytes_max: 1 << 20,
@@ -254,6 +255,10 @@ impl Case {
         let begun = Instant::now();
         // How long a limit really is on a machine with other things to do.
         let alone = host.apply(&batches[0]);
+        assert!(
+            alone < CALL_LIMIT * 5 + SLACK,
+            "{case}: one fault took {alone:?}"
+        );
         let allowed = |faults| alone * faults_alone * faults * 3 / 2 + SLACK;
         for batch in &batches[1..] {
             let took = host.apply(batch);
