@@ -195,3 +195,17 @@ fn keys_come_back_as_they_were_written() {
         assert!(error.starts_with(why), "{error}");
     }
 }
+
+/// A plugin that takes the whole row is shown it in this form, so what is lost here is lost for good.
+#[test]
+#[ignore = "documents go through serde_json's floats, and one with 1e400 in it is shown as a text"]
+fn a_document_loses_no_digit() {
+    for document in [
+        "[12345678901234567890123]",
+        "[0.30000000000000004441]",
+        "[1e400]",
+    ] {
+        let shown = value_to_json(ValueRef::Json(document));
+        assert_eq!(shown.to_string(), document);
+    }
+}

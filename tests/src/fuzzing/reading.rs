@@ -1,5 +1,7 @@
 //! What a value's text means, read without the decoder's code: the test of whether a decoder guessed.
 
+use std::num::IntErrorKind;
+
 use base64::Engine as _;
 use rulemill_wire::{ColumnType, Date, Decimal, Timestamp, ValueRef};
 
@@ -18,9 +20,13 @@ impl Number {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
-        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i128>().ok()?),
-            None => (text, 0),
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let exponent: i128 = match exponent.parse() {
+            Ok(exponent) => exponent,
+            // Larger than any that counts.
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => i128::MAX >> 1,
+            Err(error) if *error.kind() == IntErrorKind::NegOverflow => i128::MIN >> 1,
+            Err(_) => return None,
         };
         let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let all = format!("{whole}{part}");
@@ -327,6 +333,7 @@ mod tests {
             ("-0.0", "0"),
             ("1200", "1.2E+3"),
             ("+7", "007"),
+            ("0e-999999999999999999999999999999999999999999", "0"),
         ] {
             assert_eq!(Number::of(a), Number::of(b), "{a} {b}");
         }
