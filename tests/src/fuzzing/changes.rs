@@ -72,7 +72,7 @@ fn lines(input: &[u8], format: Format) -> bool {
         }
         if let Ok(Some(change)) = &taken.result {
             let after = shared.load();
-            let line = std::str::from_utf8(line).unwrap();
+            let line = std::str::from_utf8(line).unwrap().trim_ascii();
             Line::of(line, format).check(&after, &change.0);
             come_back(&after, &change.0);
             any = true;
