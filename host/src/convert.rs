@@ -6,27 +6,17 @@ use crate::render;
 
 /// The value as another type, where nothing is lost or guessed.
 pub fn convert(value: ValueRef<'_>, ty: ColumnType) -> Option<Value> {
-    use rust_decimal::prelude::{FromPrimitive, ToPrimitive};
+    use rust_decimal::prelude::ToPrimitive;
     Some(match (value, ty) {
         (ValueRef::I64(v), ColumnType::Decimal) => Value::Decimal(v.into()),
         (ValueRef::I64(v), ColumnType::F64) if v.unsigned_abs() <= 1 << 53 => Value::F64(v as f64),
         (ValueRef::Decimal(v), ColumnType::I64) if v.fract().is_zero() => Value::I64(v.to_i64()?),
-        (ValueRef::Decimal(v), ColumnType::F64) => Value::F64(v.to_f64()?),
-        (ValueRef::F64(v), ColumnType::Decimal) => {
-            Value::Decimal(rust_decimal::Decimal::from_f64(v)?)
-        }
-        (ValueRef::Text(v), ColumnType::I64) => Value::I64(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::F64) => Value::F64(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Decimal) => {
-            Value::Decimal(rust_decimal::Decimal::from_str_exact(v.trim()).ok()?)
-        }
-        (ValueRef::Text(v), ColumnType::Bool) => Value::Bool(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Date) => Value::Date(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Timestamp) => Value::Timestamp(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Uuid) => Value::Uuid(v.trim().parse().ok()?),
-        (ValueRef::Text(v), ColumnType::Bytes) => {
-            use base64::Engine as _;
-            Value::Bytes(base64::engine::general_purpose::STANDARD.decode(v).ok()?)
+        // By their text: the nearest float, and the decimal that says what the float says.
+        (ValueRef::Decimal(v), ColumnType::F64) => render::value_from_text(ty, &v.to_string())?,
+        (ValueRef::F64(v), ColumnType::Decimal) => render::value_from_text(ty, &v.to_string())?,
+        // As CSV is read, spaces around it left out.
+        (ValueRef::Text(v), ty) if !matches!(ty, ColumnType::Text | ColumnType::Json) => {
+            render::value_from_text(ty, v.trim_ascii())?
         }
         (ValueRef::Json(v), ColumnType::Text) => Value::Text(v.into()),
         (ValueRef::Date(v), ColumnType::Text) => Value::Text(v.to_string()),

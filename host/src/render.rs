@@ -92,6 +92,10 @@ pub fn row_to_fields(table: &Table, row: &[u8]) -> Result<Vec<String>, RowError>
         .iter()
         .map(|_| {
             let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+            // A document stays one: it may be a text in quotes, or null.
+            if let ValueRef::Json(text) = value {
+                return Ok(text.to_owned());
+            }
             Ok(match value_to_json(value) {
                 serde_json::Value::Null => String::new(),
                 serde_json::Value::String(text) => text,
@@ -206,7 +210,7 @@ fn csv_fields(text: &str) -> Option<Vec<String>> {
 }
 
 /// A value that a person wrote; `None` if it is none of this type.
-fn value_from_text(ty: ColumnType, text: &str) -> Option<Value> {
+pub(crate) fn value_from_text(ty: ColumnType, text: &str) -> Option<Value> {
     let mut builder = RowBuilder::default();
     crate::decode::value_from_text(ty, text, &mut builder)?;
     builder.get(0).ok().map(ValueRef::to_owned)

@@ -170,3 +170,57 @@ impl RowBuilder {
         start..out.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, option, prelude::*};
+    use rulemill_wire::Value;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let some = prop_oneof![
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::I64),
+            (-1e9..1e9).prop_map(Value::F64),
+            ".{0,5}".prop_map(Value::Text),
+            vec(any::<u8>(), 0..5).prop_map(Value::Bytes),
+        ];
+        option::weighted(0.8, some).prop_map(Option::unwrap_or_default)
+    }
+
+    fn row(values: &[(ColumnId, Value)]) -> Vec<u8> {
+        let mut builder = RowBuilder::default();
+        for (column, value) in values {
+            builder.set(*column, value.as_ref());
+        }
+        let mut out = Vec::new();
+        builder.finish(&mut out);
+        out
+    }
+
+    proptest! {
+        /// Values may come in any order, and again.
+        #[test]
+        fn a_row_holds_what_was_set_last(values in vec((0..9u16, value()), 0..20)) {
+            let bytes = row(&values);
+            let read: Vec<_> = super::values(&bytes).collect::<Result<_, _>>().unwrap();
+            prop_assert!(read.last() != Some(&ValueRef::Null), "{:?}", read);
+            for column in 0..12 {
+                let set = values.iter().rev().find(|(of, _)| *of == column);
+                let expected = set.map_or(ValueRef::Null, |(_, value)| value.as_ref());
+                prop_assert_eq!(super::value(&bytes, column), Ok(expected));
+                let place = usize::from(column);
+                prop_assert_eq!(read.get(place).copied().unwrap_or(ValueRef::Null), expected);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let read: Result<Vec<_>, _> = super::values(&bytes).collect();
+            for column in 0..12 {
+                let value = super::value(&bytes, column);
+                prop_assert!(value.is_ok() || read.is_err());
+            }
+        }
+    }
+}

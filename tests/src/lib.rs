@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the benchmarks share.
 
 pub mod daemon;
+pub mod fuzzing;
 pub mod native;
 pub mod random;
 pub mod rig;

@@ -18,6 +18,7 @@ use rulemill::{
     },
     limits::Limits,
     row::{self, RowBuilder},
+    rule::Plugin,
     store::Store,
 };
 use rulemill_wire::{ValueRef, key};
@@ -147,11 +148,23 @@ impl Rig {
     /// # Errors
     /// Why it was refused.
     pub fn load(&self, name: &str, make: Make, label: &str) -> anyhow::Result<()> {
+        let plugin = NativePlugin::load(make, &serde_json::Value::Null, label)
+            .map_err(|reason| anyhow!(reason))?;
+        self.take(name, plugin)
+    }
+
+    /// The same with a plugin of any kind.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn take(&self, name: &str, plugin: Arc<dyn Plugin>) -> anyhow::Result<()> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let mut event = loaded(name, make, label)?;
-        if let PluginEvent::Loaded { reply: slot, .. } = &mut event {
-            *slot = Some(reply);
-        }
+        let event = PluginEvent::Loaded {
+            name: name.to_owned(),
+            plugin,
+            last_good: None,
+            reply: Some(reply),
+        };
         self.handle.control(Control::Plugin(event))?;
         answer.recv()?.map_err(|reason| anyhow!(reason))
     }

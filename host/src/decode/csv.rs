@@ -8,9 +8,9 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use rulemill_wire::ColumnType;
+use rulemill_wire::{ColumnType, ValueRef};
 
-use crate::change::RawOp;
+use crate::{change::RawOp, row::ColumnId};
 
 use super::{
     Decoder, Dialect, Pending, Reason,
@@ -303,7 +303,15 @@ impl Decoder {
                     held.columns += 1;
                     self.csv_field(place, column, &text)?;
                 }
-                None => self.learnt.columns.push(name.clone()),
+                None => {
+                    // The number that it gets, so that the row is as long as it will be.
+                    let number = self.tables[place].table.columns.len() + self.learnt.columns.len();
+                    if !text.is_empty() {
+                        let number = ColumnId::try_from(number).unwrap_or(ColumnId::MAX);
+                        self.builder.set(number, ValueRef::Text(&text));
+                    }
+                    self.learnt.columns.push(name.clone());
+                }
             }
         }
         let key = self.finish_key(place)?;
@@ -342,7 +350,12 @@ impl Decoder {
             ColumnType::Text => field,
             _ => field.trim_ascii(),
         };
-        from_text(ty, text, column.id, &mut self.builder).ok_or_else(|| {
+        // Spaces alone are no value: null, or bytes of which there are none, would be a guess.
+        let is_blank = text.is_empty() && !field.is_empty();
+        let taken = (!is_blank)
+            .then(|| from_text(ty, text, column.id, &mut self.builder))
+            .flatten();
+        taken.ok_or_else(|| {
             Target {
                 table: &known.table.name,
                 column: &column.name,

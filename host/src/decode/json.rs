@@ -64,6 +64,8 @@ enum Payload<'t> {
 struct Early {
     table: usize,
     dialect: Dialect,
+    /// The schema that stood before them: one that stands behind them counts as well.
+    schema: Option<Arc<Schema>>,
     old: Option<OldRow>,
     new: Option<NewRow>,
 }
@@ -206,7 +208,7 @@ impl Decoder {
                     line.meet(bit, key);
                     if scan.next_byte()? == b'{' {
                         let guess = *guess.get_or_insert_with(|| self.guess(line, scan, dialect));
-                        self.early(scan, which, guess, schema.as_deref(), line)?;
+                        self.early(scan, which, guess, schema.as_ref(), line)?;
                     } else {
                         scan.envelope(line.row(which))?;
                     }
@@ -313,19 +315,26 @@ impl Decoder {
         scan: &mut Scanner<'t>,
         which: Which,
         guess: Option<(usize, Dialect)>,
-        schema: Option<&Schema>,
+        schema: Option<&Arc<Schema>>,
         line: &mut Line<'t>,
     ) -> Result<(), Malformed> {
         let Some((table, dialect)) = guess else {
             return scan.envelope(line.row(which));
         };
         let start = scan.clone();
-        let rows = line.early.get_or_insert(Early {
+        let rows = line.early.get_or_insert_with(|| Early {
             table,
             dialect,
+            schema: schema.cloned(),
             old: None,
             new: None,
         });
+        if !same_schema(rows.schema.as_ref(), schema) {
+            self.forget_rows();
+            line.early = None;
+            return scan.envelope(line.row(which));
+        }
+        let schema = schema.map(|schema| &**schema);
         let read = match which {
             Which::Old => self
                 .old_row(table, scan, dialect, schema)
@@ -437,7 +446,7 @@ impl Decoder {
             Some(schema) if schema != "null" => self.connect.of(schema)?,
             _ => None,
         };
-        self.change(table, op, line, Dialect::Debezium, time, schema.as_deref())
+        self.change(table, op, line, Dialect::Debezium, time, schema.as_ref())
     }
 
     fn change(
@@ -447,7 +456,7 @@ impl Decoder {
         line: &Line<'_>,
         dialect: Dialect,
         time: Option<i64>,
-        schema: Option<&Schema>,
+        schema: Option<&Arc<Schema>>,
     ) -> Result<(), Reason> {
         let mut pending = Pending {
             table: self.tables[table].table.id,
@@ -472,7 +481,11 @@ impl Decoder {
         }
         self.last_dialect = dialect;
         let (early_old, early_new) = match &line.early {
-            Some(early) if early.table == table && early.dialect == dialect => {
+            Some(early)
+                if early.table == table
+                    && early.dialect == dialect
+                    && same_schema(early.schema.as_ref(), schema) =>
+            {
                 (early.old.clone(), early.new.clone())
             }
             Some(_) => {
@@ -481,6 +494,7 @@ impl Decoder {
             }
             None => (None, None),
         };
+        let schema = schema.map(|schema| &**schema);
         let missing = |decoder: &Self, what: &str| {
             let table = &decoder.tables[table].table.name;
             Reason::unfit(format!("table {table}: the change has no \"{what}\""))
@@ -611,6 +625,15 @@ impl Decoder {
 
 /// What stands before a table's name in what follows a row.
 pub(super) const TABLE: &str = "\"table\"";
+
+/// Whether rows read with one schema are those that another would give.
+fn same_schema(a: Option<&Arc<Schema>>, b: Option<&Arc<Schema>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
 
 /// Reads a Debezium `source`.
 fn source<'t>(scan: &mut Scanner<'t>) -> Result<Source<'t>, Malformed> {

@@ -223,18 +223,26 @@ impl RowReader<'_> {
         value: &scan::Value<'_>,
         from: usize,
     ) -> Result<(), Reason> {
-        if self.new_columns[from..].iter().any(|new| new == name) {
+        let (others, own) = self.new_columns.split_at(from);
+        if own.iter().any(|new| new == name) {
             return Err(self.known.twice(name));
         }
+        // The number that it gets, so that the row is as long as it will be: one that is too long adds no column.
+        let known = others.iter().position(|new| new == name);
+        let place = known.unwrap_or_else(|| {
+            let added = own.iter().filter(|new| !others.contains(new));
+            others.len() + added.count()
+        });
+        let place = self.known.table.columns.len() + place;
         let target = Target {
             table: &self.known.table.name,
             column: name,
-            id: 0,
+            id: ColumnId::try_from(place).unwrap_or(ColumnId::MAX),
             ty: None,
             dialect: self.dialect,
             logical: self.schema.and_then(|schema| schema.column(name)),
         };
-        value::set(&target, value, &mut RowBuilder::default())?;
+        value::set(&target, value, self.builder)?;
         self.new_columns.push(name.to_owned());
         Ok(())
     }

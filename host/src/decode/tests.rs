@@ -328,6 +328,27 @@ fn a_schema_says_how_values_are_meant() {
     );
 }
 
+/// JSON's keys have no order: a schema counts wherever it stands, and one that is none of the change's doesn't.
+#[test]
+fn a_schema_may_stand_behind_the_rows() {
+    let schema = r#"{"fields":[{"field":"after","fields":[{"field":"at","name":"io.debezium.time.Timestamp"}]}]}"#;
+    let rows = r#""before":null,"after":{"id":1,"amount":1,"at":1767225600000},"source":{"table":"orders"},"op":"u""#;
+    let millis = r#"update orders 1 after {"amount":"1","at":"2026-01-01T00:00:00Z","id":1}"#;
+    check(
+        format!(r#"{{"payload":{{{rows}}},"schema":{schema}}}"#),
+        millis,
+    );
+    check(format!(r#"{{{rows},"schema":{schema}}}"#), millis);
+    let before = rows.replace("null", r#"{"id":1,"at":1}"#);
+    let between = before.replace(r#","after""#, &format!(r#","schema":{schema},"after""#));
+    check(format!("{{{between}}}"), millis);
+    let micros = r#"update orders 1 after {"amount":"1","at":"1970-01-21T10:53:45.600Z","id":1}"#;
+    check(
+        format!(r#"{{"payload":{{"schema":{schema},{rows}}}}}"#),
+        micros,
+    );
+}
+
 /// Under replica identity DEFAULT a database sends the key alone; connectors fill in nulls.
 #[test]
 fn a_before_with_only_its_key_is_no_row() {

@@ -14,6 +14,8 @@ mod behind;
 mod dead_letters;
 mod effects;
 mod faults;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod items;
 mod link;

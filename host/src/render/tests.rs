@@ -81,9 +81,12 @@ fn values_of_every_type() {
     check(
         Value::Json(Json::from_text("{\"a\": [1]}")),
         "{\"a\":[1]}",
-        "{\"a\":[1]}",
+        "{\"a\": [1]}",
     );
-    check(Value::Json(Json::from_text("\"text\"")), "\"text\"", "text");
+    // In CSV too a text is told from a number, and null from no document.
+    for document in ["\"text\"", "\"1\"", "1", "\"\""] {
+        check(Value::Json(Json::from_text(document)), document, document);
+    }
     // What isn't JSON after all is shown as it is.
     check(Value::Json(Json::from_text("{")), "\"{\"", "{");
 }
@@ -191,5 +194,19 @@ fn keys_come_back_as_they_were_written() {
     ] {
         let error = key_from_text(table, text).unwrap_err();
         assert!(error.starts_with(why), "{error}");
+    }
+}
+
+/// A plugin that takes the whole row is shown it in this form, so what is lost here is lost for good.
+#[test]
+#[ignore = "documents go through serde_json's floats, and one with 1e400 in it is shown as a text"]
+fn a_document_loses_no_digit() {
+    for document in [
+        "[12345678901234567890123]",
+        "[0.30000000000000004441]",
+        "[1e400]",
+    ] {
+        let shown = value_to_json(ValueRef::Json(document));
+        assert_eq!(shown.to_string(), document);
     }
 }

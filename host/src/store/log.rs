@@ -27,6 +27,8 @@ const HAS_CAUSE: u8 = 4;
 const BLOCK_BYTES: usize = 128 << 10;
 /// No block is larger than this: one change of the largest rows that the limits could allow.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
+/// No byte of an LZ4 block stands for more than these: so a damaged length sets no memory aside that its block can't fill.
+const LZ4_RATIO_MAX: usize = 255;
 
 /// Calls `store` with the key and value of each block of these changes.
 pub(super) fn write_blocks(
@@ -119,14 +121,15 @@ pub(super) fn read_block(value: &[u8]) -> Result<Vec<Change>, Error> {
     let mut reader = Reader::new(value);
     let len = reader.len()?;
     reader.i64()?;
-    if len > BLOCK_BYTES_MAX {
+    let possible = reader.rest().len().saturating_mul(LZ4_RATIO_MAX);
+    if len > BLOCK_BYTES_MAX.min(possible) {
         return Err(Error::Damaged(format!("a log block of {len} bytes")));
     }
     let raw = lz4_flex::block::decompress(reader.rest(), len)
         .map_err(|error| Error::Damaged(format!("a log block: {error}")))?;
     if raw.len() != len {
         return Err(Error::Damaged(format!(
-            "a log block says {len} bytes and has {}",
+            "a log block of {len} bytes has {}",
             raw.len()
         )));
     }

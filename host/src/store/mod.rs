@@ -10,6 +10,8 @@
 mod backend;
 mod commit;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod log;
 mod reader;

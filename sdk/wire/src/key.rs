@@ -230,13 +230,17 @@ fn read_decimal(reader: &mut Reader<'_>) -> Result<Decimal, DecodeError> {
     };
     let out_of_range = DecodeError::OutOfRange("a decimal");
     let exponent = i32::from(reader.u8()? ^ invert) - EXPONENT_BIAS;
-    let (mut mantissa, mut count) = (0i128, 0i32);
+    let (mut mantissa, mut count, mut last) = (0i128, 0i32, 0);
     loop {
         let digit = match reader.u8()? ^ invert {
+            // Zeros at either end aren't written: with them one value would have many keys.
+            0 if last == 0 => return Err(out_of_range),
+            1 if count == 0 => return Err(out_of_range),
             0 => break,
             digit @ 1..=10 => i128::from(digit - 1),
             tag => return Err(DecodeError::BadTag(tag)),
         };
+        last = digit;
         mantissa = mantissa
             .checked_mul(10)
             .and_then(|shifted| shifted.checked_add(digit))
@@ -315,10 +319,16 @@ mod tests {
             prop_assert_eq!(encode(a).cmp(&encode(b)), a.total_cmp(&b));
         }
 
+        /// What is read has one form: were there two, a row could be there twice.
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             for ty in ColumnType::ALL {
-                let _ = read(ty, &mut Reader::new(&bytes));
+                let mut reader = Reader::new(&bytes);
+                if let Ok(value) = read(ty, &mut reader) {
+                    let mut written = Vec::new();
+                    write(value.as_ref(), &mut written);
+                    prop_assert_eq!(&written, &bytes[..bytes.len() - reader.rest().len()]);
+                }
             }
         }
     }
@@ -338,6 +348,20 @@ mod tests {
             };
             check(parse(a), parse(b));
         }
+    }
+
+    #[test]
+    fn a_decimal_has_one_key() {
+        for other in [
+            &[2, 65, 2, 1, 0][..],
+            &[2, 65, 1, 2, 0],
+            &[2, 65, 0],
+            &[0, 190, 255],
+        ] {
+            assert!(read(ColumnType::Decimal, &mut Reader::new(other)).is_err());
+        }
+        let one = read(ColumnType::Decimal, &mut Reader::new(&[2, 65, 2, 0]));
+        assert_eq!(one, Ok(Value::Decimal(1.into())));
     }
 
     #[test]

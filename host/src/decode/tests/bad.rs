@@ -1,6 +1,6 @@
 //! Input that can't be taken, and the words that say why.
 
-use super::{super::*, check};
+use super::{super::*, catalog, check, decode, limits};
 
 fn orders(after: &str) -> String {
     format!(r#"{{"table":"orders","op":"insert","after":{after}}}"#)
@@ -389,4 +389,24 @@ fn a_body_names_its_first_bad_line() {
             .len(),
         1
     );
+}
+
+/// How long a row is shows only with the values of its new columns.
+#[test]
+fn a_row_too_long_by_a_new_column_adds_none() {
+    let long = "x".repeat(2_048);
+    for line in [
+        format!(r#"{{"table":"plain","op":"upsert","after":{{"id":1,"new":"{long}"}}}}"#),
+        format!(
+            r#"{{"table":"events","op":"update","before":{{"id":1,"kind":"a","new":1}},"after":{{"id":1,"kind":"a","other":1,"new":"{long}"}}}}"#
+        ),
+        format!("csv id,amount,new\n1,2,{long}\n"),
+    ] {
+        let catalog = catalog();
+        let mut decoder = Decoder::new(catalog.clone(), &limits());
+        let version = catalog.version();
+        let reason = decode(&mut decoder, line.as_bytes()).unwrap_err();
+        assert!(reason.text.contains("limits.row_bytes_max"), "{reason}");
+        assert_eq!(catalog.version(), version, "{reason}");
+    }
 }

@@ -1,0 +1,105 @@
+//! Plugins that copy a table, and misbehave where a row's value is [`POISON`].
+
+use rulemill_wire::{
+    ColumnType,
+    manifest::{Access, Column, Input, Manifest, Rule, Table},
+};
+
+use crate::guests;
+
+/// The value over which a hostile plugin misbehaves.
+pub(crate) const POISON: i64 = 666;
+
+/// What a plugin says of itself.
+pub(crate) struct Copier {
+    /// The table that it copies.
+    pub(crate) reads: &'static str,
+    /// The column that it copies.
+    pub(crate) column: &'static str,
+    /// Its own table.
+    pub(crate) owns: &'static str,
+}
+
+fn columns(value: &str) -> Vec<Column> {
+    let column = |name: &str| Column {
+        name: name.into(),
+        ty: ColumnType::I64,
+        nullable: false,
+    };
+    vec![column("id"), column(value)]
+}
+
+/// A table as a plugin names it.
+pub(crate) fn table(name: &str, access: Access, value: &str) -> Table {
+    Table {
+        name: name.into(),
+        access,
+        columns: columns(value),
+        key: vec![0],
+        indexes: Vec::new(),
+    }
+}
+
+impl Copier {
+    /// Its manifest.
+    pub(crate) fn manifest(&self) -> Manifest {
+        Manifest {
+            name: "copier".into(),
+            version: "1.0.0".into(),
+            tables: vec![
+                table(self.reads, Access::Read, self.column),
+                table(self.owns, Access::Own, "value"),
+            ],
+            rules: vec![Rule {
+                name: "copy".into(),
+                input: Input::Changes(0),
+                lookups: Vec::new(),
+                writes: vec![1],
+                notifies: false,
+                sets_timers: false,
+            }],
+        }
+    }
+}
+
+/// The handling of one change, in the place of what the frozen guest does there. `{{hostile}}` is done before a poisoned
+/// row is copied.
+const ITEM: &str = "(func $item (param $item i64) (param $seq i64) (param $kind i32)
+      (local $id i64) (local $value i64) (local $i i32)
+      (local.set $id (call $signed))
+      (local.set $value (call $signed))
+      (if (i32.eq (local.get $kind) (i32.const 1)) (then
+        (drop (call $signed))
+        (local.set $value (call $signed))))
+      (if (i32.eq (local.get $kind) (i32.const 2)) (then
+        (call $write (local.get $item) (i32.const 0) (local.get $id))
+        (return)))
+      (if (i64.eq (local.get $value) (i64.const 666)) (then {{hostile}}))
+      (call $put (local.get $item) (local.get $id) (local.get $value)))
+
+    ";
+
+/// The frozen guest of interface v1 with this manifest, made to copy, and to do `hostile` over a poisoned row; `fields` are
+/// further ones of its module.
+pub(crate) fn assemble(manifest: &Manifest, hostile: &str, fields: &str) -> Vec<u8> {
+    let (head, rest) = guests::V1.split_once("(func $item").unwrap();
+    let (_, tail) = rest.split_once("(func (export \"apply\")").unwrap();
+    let item = ITEM.replace("{{hostile}}", hostile);
+    let text = format!("{head}{fields}\n{item}(func (export \"apply\"){tail}");
+    let (head, rest) = text.split_once("(data (i32.const 2048)").unwrap();
+    let (_, tail) = rest.split_once(")\n").unwrap();
+    let manifest = manifest.to_bytes();
+    let escaped: String = manifest
+        .iter()
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    let describe = "(call $ok (i32.const 2048) (i32.const 79))";
+    assert!(tail.contains(describe), "the frozen guest has changed");
+    let tail = tail.replace(
+        describe,
+        &format!("(call $ok (i32.const 2048) (i32.const {}))", manifest.len()),
+    );
+    guests::assemble(&format!(
+        "{head}(data (i32.const 2048) \"{escaped}\")\n{tail}"
+    ))
+}
