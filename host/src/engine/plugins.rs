@@ -259,16 +259,22 @@ impl Engine {
 
     fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<(), ControlError> {
         let log_start = self.log_start();
+        let name = self.states[place].full_name();
+        let mut rules = self.plugins.iter().flat_map(|plugin| &plugin.rules);
+        let is_loaded = rules.any(|rule| *rule.full_name == *name);
         let state = &mut self.states[place];
         match state.record.status {
             RuleStatus::Running => return Ok(()),
-            RuleStatus::Unloaded => {
+            _ if !is_loaded => {
                 return Err(ControlError::Conflict(format!(
                     "rule {}.{} can't go on: its plugin's file is gone",
                     state.record.plugin, state.record.rule
                 )));
             }
-            RuleStatus::Paused | RuleStatus::Halted(_) | RuleStatus::Tripped(_) => {}
+            RuleStatus::Unloaded
+            | RuleStatus::Paused
+            | RuleStatus::Halted(_)
+            | RuleStatus::Tripped(_) => {}
         }
         state.record.status = RuleStatus::Running;
         state.window = Window::default();

@@ -39,9 +39,9 @@ use rulemill_wire::{ColumnType, Reader, ValueRef, key, manifest::Manifest};
 use copier::Copier;
 use stream::{BATCH_CHANGES, Expected, Parked, ParkedByKey, Step};
 
-/// How long one fault may hold up its batch: so many times what a fault takes that stands alone in its batch. The change at
-/// fault is found by halving the batch, and each half that holds it may run into the limit of a call.
-const FAULTS_ALONE: u32 = BATCH_CHANGES.ilog2() + 2;
+/// How long one fault may hold up its batch: so many times what a fault takes that stands alone in its batch. A call's time is
+/// shared out among the call that runs out of it, the search for the change at fault, and that change alone.
+const FAULTS_ALONE: u32 = 3;
 /// What else may take time on a machine with other things to do. A change that hangs takes far longer.
 const SLACK: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_millis(200);
