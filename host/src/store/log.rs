@@ -129,7 +129,7 @@ pub(super) fn read_block(value: &[u8]) -> Result<Vec<Change>, Error> {
         .map_err(|error| Error::Damaged(format!("a log block: {error}")))?;
     if raw.len() != len {
         return Err(Error::Damaged(format!(
-            "a log block of {len} bytes has {}",
+            "a log block says {len} bytes and has {}",
             raw.len()
         )));
     }
