@@ -63,7 +63,8 @@ pub struct RawChange {
     pub before: Option<Row>,
     /// The row after.
     pub after: Option<Row>,
-    /// Whether `after` leaves out a column that a row type or the configuration names, where null would have been said as null.
+    /// Whether the source's table has changed: `after` leaves out a column that a row type or the configuration names, where null would
+    /// have been said as null, or has one of another type, as the source says itself.
     pub lacks: bool,
     /// The commit time that the source gave, in microseconds since 1970.
     pub time: Option<i64>,

@@ -55,8 +55,8 @@ macro_rules! shop {
                 for Delta { row, sign } in change.deltas() {
                     let total = totals.entry(row.user)?;
                     total.orders += sign;
-                    let value: fn($amount) -> i64 = $value;
-                    total.amount += value(row.amount) * sign;
+                    let value: fn(&$amount) -> i64 = $value;
+                    total.amount += value(&row.amount) * sign;
                     total.notes += sign * i64::from(row.note.is_some());
                 }
                 Ok(())
@@ -75,8 +75,8 @@ macro_rules! shop {
     };
 }
 
-shop!(needs_amount, i64, |amount| amount);
-shop!(does_without, Option<i64>, Option::unwrap_or_default);
+shop!(needs_amount, i64, |amount| *amount);
+shop!(does_without, Option<i64>, |amount| amount.unwrap_or_default());
 
 /// A neighbour that reads the same table, but not that column.
 mod neighbour {
@@ -229,4 +229,61 @@ fn a_null_is_the_rows_own_fault() {
     );
     rig.wait_for(|status| status.rules["shop.totals"].parked == 1);
     assert_eq!(status(&rig, "shop.totals"), "running");
+}
+
+shop!(reads_text, String, |amount| amount.len() as i64);
+
+/// A Debezium change that says itself of which type `amount` is.
+fn debezium(amount: &str, ty: &str, id: i64, before: Option<&str>) -> String {
+    let row = |amount: &str| format!(r#"{{"id":{id},"user":1,"amount":{amount},"note":null}}"#);
+    let before = before.map_or("null".to_owned(), row);
+    format!(
+        r#"{{"schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{{"field":"user","type":"int64"}},{{"field":"amount","type":"{ty}"}},{{"field":"note","type":"string"}}]}}]}},"payload":{{"op":"c","before":{before},"after":{},"source":{{"table":"orders"}},"ts_ms":1}}}}"#,
+        row(amount)
+    )
+}
+
+#[test]
+fn a_rule_whose_column_becomes_of_another_type_stops_before_it_and_goes_on_with_a_version_that_fits()
+ {
+    for batch in [1, 4_096] {
+        let rig = start(batch);
+        let lines = [
+            debezium("5", "int32", 1, None),
+            // Widened, and still what the rule reads.
+            debezium("60", "int64", 2, None),
+            debezium("\"seven\"", "string", 3, None),
+            debezium("\"eight\"", "string", 1, Some("5")),
+        ];
+        post(&rig, &lines.each_ref().map(String::as_str));
+        rig.wait_for(|status| {
+            let rule = &status.rules["shop.totals"];
+            rule.status.starts_with(
+                "paused: column amount of table orders, which it reads as i64, has become a text: ",
+            ) && rule.cursor == 2
+                && rule.parked == 0
+        });
+        assert_eq!(
+            rig.rows("totals").unwrap(),
+            ["user=1 orders=2 amount=65 notes=0"]
+        );
+        assert_eq!(rig.rows("orders_of").unwrap(), ["user=1 orders=3"]);
+        rig.load("shop", reads_text::plugin, "2").unwrap();
+        rig.wait_for(|status| status.rules["shop.totals"].status == "running");
+        // 65, and "seven", and "eight" for "5".
+        rig.wait_for(|_| rig.rows("totals").unwrap() == ["user=1 orders=3 amount=74 notes=0"]);
+    }
+}
+
+#[test]
+fn text_where_the_source_says_a_number_is_no_change_of_the_table() {
+    let rig = start(1);
+    let line = debezium("\"seven\"", "int64", 1, None);
+    let changes = decode::decode_ndjson(line.as_bytes(), &rig.handle.catalog, &Limits::default());
+    let refused = changes.map(|changes| changes.len()).unwrap_err();
+    assert!(
+        refused.reason.text.contains("column amount is"),
+        "{}",
+        refused.reason.text
+    );
 }

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use base64::Engine as _;
-use rulemill_wire::{Date, Decimal, Timestamp, Value};
+use rulemill_wire::{ColumnType, Date, Decimal, Timestamp, Value};
 use serde::Deserialize;
 
 use super::{
@@ -27,15 +27,41 @@ pub(super) enum Logical {
     Timestamp(i64),
 }
 
-/// The columns of a table that need more than their value to be read.
+/// What a schema says of a table's columns.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
+    /// Those that need more than their value to be read.
     columns: HashMap<String, Logical>,
+    /// The types by Connect's names.
+    types: HashMap<String, String>,
 }
 
 impl Schema {
     pub(super) fn column(&self, name: &str) -> Option<Logical> {
         self.columns.get(name).copied()
+    }
+
+    /// Whether a column is said to be of a type whose values are none of `ty`: the source has changed it.
+    pub(super) fn contradicts(&self, name: &str, ty: ColumnType) -> bool {
+        let Some(said) = self.types.get(name) else {
+            return false;
+        };
+        let is_whole = matches!(&**said, "int8" | "int16" | "int32" | "int64");
+        let is_float = matches!(&**said, "float" | "double" | "float32" | "float64");
+        let is_text = said == "string";
+        !match ty {
+            ColumnType::Bool => said == "boolean",
+            ColumnType::I64 => is_whole,
+            ColumnType::F64 => is_whole || is_float,
+            // Connectors may be set to send decimals as floats, as text and as bytes.
+            ColumnType::Decimal => {
+                is_whole || is_float || is_text || said == "bytes" || said == "struct"
+            }
+            ColumnType::Date | ColumnType::Timestamp => is_whole || is_text,
+            ColumnType::Text | ColumnType::Uuid => is_text,
+            ColumnType::Bytes => said == "bytes" || is_text,
+            ColumnType::Json => true,
+        }
     }
 }
 
@@ -50,6 +76,8 @@ pub(super) struct Schemas {
 struct Field {
     #[serde(default)]
     field: String,
+    #[serde(default, rename = "type")]
+    ty: serde_json::Value,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
@@ -79,6 +107,9 @@ impl Schemas {
         });
         let mut schema = Schema::default();
         for column in row.map(|row| row.fields).unwrap_or_default() {
+            if let Some(ty) = column.ty.as_str() {
+                schema.types.insert(column.field.clone(), ty.to_owned());
+            }
             let logical = match column.name.as_deref() {
                 Some("org.apache.kafka.connect.data.Decimal") => {
                     let scale = column.parameters.get("scale").and_then(|s| s.parse().ok());
@@ -102,7 +133,8 @@ impl Schemas {
             };
             schema.columns.insert(column.field, logical);
         }
-        self.schema = (!schema.columns.is_empty()).then(|| Arc::new(schema));
+        let says_nothing = schema.columns.is_empty() && schema.types.is_empty();
+        self.schema = (!says_nothing).then(|| Arc::new(schema));
         self.text = text.to_owned();
         Ok(self.schema.clone())
     }

@@ -599,7 +599,7 @@ impl Decoder {
         let held = self.row(table, scan, dialect, schema, false)?;
         let key = self.finish_key(table).map_err(Fault::Unfit)?;
         let row = self.whole_row(table, held).map_err(Fault::Unfit)?;
-        let lacks = self.tables[table].lacks_declared(&self.builder, held.columns);
+        let lacks = held.retyped || self.tables[table].lacks_declared(&self.builder, held.columns);
         Ok(NewRow { key, row, lacks })
     }
 

@@ -169,6 +169,8 @@ pub(super) struct Held {
     pub(super) columns: usize,
     /// Whether a column outside the key has a value.
     pub(super) more_than_key: bool,
+    /// Whether a column has another type than whoever named it says.
+    pub(super) retyped: bool,
 }
 
 impl RowReader<'_> {
@@ -211,7 +213,18 @@ impl RowReader<'_> {
                 dialect: self.dialect,
                 logical: self.schema.and_then(|schema| schema.column(&column.name)),
             };
-            value::set(&target, &value, self.builder).map_err(Fault::Unfit)?;
+            if let Err(reason) = value::set(&target, &value, self.builder) {
+                // What the source says of its own column counts, unless the configuration holds it to another type.
+                let changed = self.schema.zip(column.ty).is_some_and(|(schema, ty)| {
+                    column.nullable && !column.in_key && schema.contradicts(&column.name, ty)
+                });
+                if !changed {
+                    return Err(Fault::Unfit(reason));
+                }
+                let own = Target { ty: None, ..target };
+                value::set(&own, &value, self.builder).map_err(Fault::Unfit)?;
+                held.retyped = true;
+            }
         }
         Ok(held)
     }

@@ -149,12 +149,13 @@ impl Engine {
         self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
     }
 
-    /// Pauses the rules of an item before it, since the source no longer has a column that they read.
+    /// Pauses the rules of an item before it, since the source no longer has a column as they read it.
     pub(super) fn stop_lacking(
         &mut self,
         plugin: usize,
         item: &Item<'_>,
         column: &str,
+        what: &str,
         write_set: &mut WriteSet,
     ) {
         let Body::Change { change, .. } = &item.body else {
@@ -164,8 +165,7 @@ impl Engine {
         for rule in bits(item.rules) {
             let place = self.state_of(plugin, rule);
             let reason = format!(
-                "column {column} of table {table}, which it reads, is gone at the source since change {}: load a version that \
-                 does without it, or resume the rule to have such changes parked",
+                "column {column} of table {table}, {what} since change {}: load a version that fits, or resume the rule to have such changes parked",
                 item.seq
             );
             let version = self.plugins[plugin].version;

@@ -327,7 +327,18 @@ impl Engine {
                 match &error {
                     // The next will lack it too: that is no change's fault.
                     RowError::Null { column } if self.lacking.contains(&item.seq) => {
-                        self.stop_lacking(plugin, item, column, output.write_set);
+                        let what = "which it reads, is gone at the source";
+                        self.stop_lacking(plugin, item, column, what, output.write_set);
+                    }
+                    RowError::Type {
+                        column,
+                        found,
+                        expected,
+                    } if self.lacking.contains(&item.seq) => {
+                        let what = format!(
+                            "which it reads as {expected}, has become {found} at the source"
+                        );
+                        self.stop_lacking(plugin, item, column, &what, output.write_set);
                     }
                     _ => self.verdict(plugin, item, &error.to_string(), false, output),
                 }
