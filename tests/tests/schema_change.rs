@@ -76,7 +76,8 @@ macro_rules! shop {
 }
 
 shop!(needs_amount, i64, |amount| *amount);
-shop!(does_without, Option<i64>, |amount| amount.unwrap_or_default());
+shop!(does_without, Option<i64>, |amount| amount
+    .unwrap_or_default());
 
 /// A neighbour that reads the same table, but not that column.
 mod neighbour {

@@ -10,7 +10,7 @@
 //! for the call that runs out of time, a little for each part in the search, the rest for the change alone.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -42,8 +42,8 @@ pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Items that a call gets at the least after a fault, if there are so many.
-const REACH_MIN: usize = 64;
+/// Items that a call gets after a fault.
+const REACH_MIN: usize = 32;
 
 /// What a run produced for later levels and the log.
 pub(super) struct Output<'a> {
@@ -66,6 +66,8 @@ pub(super) type Failed = HashMap<Key, (Order, String)>;
 /// What is next.
 enum Frame<'a> {
     Run(Part<'a>),
+    /// More items than a call gets now: they go from the front, a part at a time.
+    Queue(VecDeque<Item<'a>>, i64, Share),
     /// The one rule of this item is at fault, with this message; what stands before the item has been run.
     Verdict(Item<'a>, String, bool, i64),
 }
@@ -94,12 +96,32 @@ impl Engine {
             .rev()
             .map(Frame::Run)
             .collect();
-        // How many items the next call gets: after a fault about as many as were well before it, so that a batch with many
-        // faults isn't handed over from each of them to its end; then more and more again.
+        // How many items the next call gets: few after a fault, so that little is run again if the next one is near, then more and
+        // more again.
         let mut reach = output.part_max;
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
+                Frame::Run(part) if part.items.len() > reach => {
+                    let Part {
+                        items,
+                        watermark,
+                        share,
+                    } = part;
+                    stack.push(Frame::Queue(items.into(), watermark, share));
+                    continue;
+                }
                 Frame::Run(part) => part,
+                Frame::Queue(mut items, watermark, share) => {
+                    let part = Part {
+                        items: items.drain(..reach.min(items.len())).collect(),
+                        watermark,
+                        share,
+                    };
+                    if !items.is_empty() {
+                        stack.push(Frame::Queue(items, part.end(), share));
+                    }
+                    part
+                }
                 Frame::Verdict(item, message, timed_out, watermark) => {
                     if self.must_be_told_otherwise(plugin, &item) {
                         // What it faulted on is not what the rule will get.
@@ -121,15 +143,15 @@ impl Engine {
             };
             if output.timers != 0 {
                 self.fit_timers(plugin, &mut part.items, output.timers, part.watermark);
-            }
-            // Of many timers at once those behind the cut are fitted again.
-            if part.items.len() > reach {
-                let items = part.items.split_off(reach);
-                stack.push(Frame::Run(Part {
-                    items,
-                    watermark: part.end(),
-                    share: part.share,
-                }));
+                if part.items.len() > reach {
+                    // Of many timers at once those behind the cut are fitted again.
+                    let items = part.items.split_off(reach);
+                    stack.push(Frame::Run(Part {
+                        items,
+                        watermark: part.end(),
+                        share: part.share,
+                    }));
+                }
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
             self.sift(plugin, &mut part.items, output);
@@ -155,8 +177,8 @@ impl Engine {
                 Outcome::Fault(fault, culprit) => {
                     self.plugins[plugin].instance = None;
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
-                    if let Some((place, _)) = culprit {
-                        reach = (place * 2).clamp(REACH_MIN.min(output.part_max), output.part_max);
+                    if culprit.is_some() {
+                        reach = REACH_MIN.min(output.part_max);
                     }
                     let timed_out = matches!(fault, Fault::TimeOut { .. });
                     divide(part, &fault.to_string(), timed_out, culprit, &mut stack);
@@ -188,7 +210,14 @@ impl Engine {
                 gapped |= 1 << rule;
             }
         }
-        if stopped | parking | gapped == 0 {
+        let concerns = |item: &Item<'_>| {
+            item.rules & stopped != 0
+                || (item.rules & (parking | gapped) != 0
+                    && self
+                        .key_that_matters(plugin, item, parking, gapped)
+                        .is_some())
+        };
+        if stopped | parking | gapped == 0 || !items.iter().any(concerns) {
             return;
         }
         // Of the changes of a row only the first tells of what was missed.
