@@ -454,3 +454,67 @@ fn a_rule_that_nothing_can_bring_up_waits_for_a_decision() {
         rig.wait_for(|_| rig.rows("grand").unwrap() != before);
     }
 }
+
+/// A version whose totals the other plugin can't read.
+mod third {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "orders")]
+    pub struct Order {
+        #[key]
+        id: i64,
+        user_id: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "totals")]
+    pub struct Total {
+        #[key]
+        user_id: i64,
+        orders: Decimal,
+    }
+
+    #[rule]
+    pub fn totals(change: Change<Order>, totals: &mut Table<Total>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            totals.entry(row.user_id)?.orders += Decimal::from(sign);
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(totals);
+}
+
+#[test]
+fn a_rebuild_that_another_plugin_can_not_read_is_refused_and_the_old_tables_go_on() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    rig.load("shop", third::plugin, "3").unwrap_err();
+    rebuild(&rig, false).unwrap();
+    rig.wait_for(|status| {
+        let shop = &status.plugins["shop"];
+        let refused = shop.refused.as_deref().unwrap_or_default();
+        shop.rebuild.is_none()
+            && refused.contains("would break plugin grand: reads column totals.orders")
+    });
+    rig.apply(&[order(RawOp::Insert, 101, 0, 10)]).unwrap();
+    assert_eq!(
+        rig.rows("totals").unwrap()[0],
+        "user_id=0 orders=6 amount=60"
+    );
+    assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=101"]);
+    // And again after a restart.
+    let store = rig.stop().unwrap();
+    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+    rig.apply(&[order(RawOp::Delete, 101, 0, 0)]).unwrap();
+    assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=100"]);
+    let mut store = rig.stop().unwrap();
+    let mut findings = Vec::new();
+    Arc::get_mut(&mut store)
+        .unwrap()
+        .verify(&mut |finding| findings.push(finding))
+        .unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+}

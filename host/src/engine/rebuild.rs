@@ -245,9 +245,8 @@ impl Engine {
         let pairs = self.pairs(place);
         let seq = self.last_seq.next();
         let differences = self.differences(name, &pairs, seq)?;
-        // Whoever reads the tables must fit the new ones: on a copy, so that a refusal leaves all as it is.
-        let before = self.catalog.load();
-        let switched: Result<(), String> = self.catalog.update(|catalog| {
+        // Whoever reads the tables must fit the new ones; if somebody doesn't, all goes back.
+        let switched: Result<(), std::convert::Infallible> = self.catalog.update(|catalog| {
             for (serving, rebuilt) in &pairs {
                 if let Some(serving) = serving {
                     catalog.put(dropped(serving));
@@ -262,7 +261,7 @@ impl Engine {
             }
             Ok(())
         });
-        drop(switched);
+        let Ok(()) = switched;
         let code = self.plugins[place].plugin.clone();
         let mut plugins = std::mem::take(&mut self.plugins);
         let mut linked = plugins.remove(place);
@@ -281,14 +280,17 @@ impl Engine {
                 let last = self.plugins.len() - 1;
                 self.plugins[last].name = shadow_name.as_str().into();
                 self.plugins.extend(old);
-                let Ok(()) = self
-                    .catalog
-                    .update(|copy| -> Result<(), std::convert::Infallible> {
-                        let version = copy.version + 1;
-                        *copy = (*before).clone();
-                        copy.version = version;
-                        Ok(())
-                    });
+                // Sources may have added columns to their tables meanwhile: only these go back.
+                let undone: Result<(), std::convert::Infallible> = self.catalog.update(|copy| {
+                    for (serving, rebuilt) in &pairs {
+                        copy.put(Table::clone(rebuilt));
+                        if let Some(serving) = serving {
+                            copy.put(Table::clone(serving));
+                        }
+                    }
+                    Ok(())
+                });
+                let Ok(()) = undone;
                 self.cancel_rebuild(name)?;
                 self.post_plugin(name, Some(reason));
                 return Ok(());
