@@ -241,6 +241,14 @@ fn skipped_changes_are_kept_up_to_their_limit() {
     }
     let kept: Vec<u64> = letters(&rig).iter().map(|(id, _)| *id).collect();
     assert_eq!(kept, [8, 9, 10]);
+    assert!(matches!(
+        retry(&rig, Some(9)),
+        Err(ControlError::Conflict(reason)) if reason.contains("was skipped")
+    ));
+    assert_eq!(retry(&rig, None).unwrap(), (0, 0));
+    assert_eq!(drop_letters(&rig, Some(9)).unwrap(), 1);
+    assert_eq!(drop_letters(&rig, None).unwrap(), 2);
+    assert!(letters(&rig).is_empty());
 }
 
 #[test]

@@ -203,8 +203,20 @@ impl Engine {
         rule: Option<usize>,
         id: Option<u64>,
     ) -> Result<Result<u64, ControlError>, Fatal> {
+        let mut write_set = WriteSet::default();
+        // Skipped changes are only kept to be read.
+        for (place, state) in self.states.iter_mut().enumerate() {
+            if rule.is_none_or(|rule| rule == place) {
+                let is_chosen = |skipped: &u64| id.is_none_or(|id| id == *skipped);
+                let (gone, stay): (VecDeque<u64>, _) =
+                    state.skipped.iter().partition(|skipped| is_chosen(skipped));
+                state.skipped = stay;
+                write_set.settled_dead_letters.extend(gone);
+            }
+        }
         let chosen = match self.chosen(rule, id) {
             Ok(chosen) => chosen,
+            Err(_) if !write_set.settled_dead_letters.is_empty() => Vec::new(),
             Err(error) => return Ok(Err(error)),
         };
         self.settle_all()?;
@@ -213,8 +225,7 @@ impl Engine {
             let found = snapshot.dead_letter(letter.id)?;
             found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
         };
-        let mut write_set = WriteSet::default();
-        let mut dropped = 0;
+        let mut dropped = write_set.settled_dead_letters.len() as u64;
         let mut go_on = VecDeque::new();
         for (state, keys) in chosen {
             for (letters, key) in keys {
@@ -313,6 +324,11 @@ impl Engine {
             }
         }
         match id {
+            Some(id) if self.states.iter().any(|state| state.skipped.contains(&id)) => {
+                Err(ControlError::Conflict(format!(
+                    "change {id} was skipped, and is kept only to be read: the next change of its row makes up for it"
+                )))
+            }
             Some(id) if chosen.is_empty() => Err(ControlError::NoSuchDeadLetter(id)),
             _ => Ok(chosen),
         }
