@@ -45,18 +45,23 @@ impl Engine {
         if self.step_retry()? || self.step_rebuild()? {
             return Ok(Step::Done);
         }
-        let mut behind: Option<(u32, usize, usize)> = None;
+        self.drain_past()?;
+        let mut behind: Option<(u32, Seq, usize, usize)> = None;
         for (place, plugin) in self.plugins.iter().enumerate() {
             for (number, rule) in plugin.rules.iter().enumerate() {
                 let state = &self.states[self.state_of(place, number)];
                 let lags =
                     state.is_behind() || (state.takes_live() && state.record.backfill.is_some());
-                if lags && behind.is_none_or(|(level, ..)| rule.level < level) {
-                    behind = Some((rule.level, place, number));
+                let cursor = state.record.cursor;
+                let is_first = |(level, least, ..): (u32, Seq, usize, usize)| {
+                    (rule.level, cursor) < (level, least)
+                };
+                if lags && behind.is_none_or(is_first) {
+                    behind = Some((rule.level, cursor, place, number));
                 }
             }
         }
-        let Some((_, plugin, rule)) = behind else {
+        let Some((_, _, plugin, rule)) = behind else {
             self.forget_past();
             return Ok(Step::Idle);
         };
@@ -173,7 +178,9 @@ impl Engine {
         if cursor >= durable {
             return Ok(Step::NeedsCommit);
         }
-        let reaches = snapshot.log_first_seq()?;
+        // A table that was rebuilt has no changes of its own before the switch.
+        let since = self.input_since(place).next();
+        let reaches = snapshot.log_first_seq()?.map(|first| first.max(since));
         if reaches.is_none_or(|first| first > cursor.next()) {
             self.leave_log(plugin, place, reaches)?;
             return Ok(Step::Done);
@@ -209,6 +216,18 @@ impl Engine {
             self.finish(WriteSet::default(), 0);
         }
         Ok(Step::Done)
+    }
+
+    /// The seq up to which another table served in place of the one that a rule is called for.
+    pub(super) fn input_since(&self, place: usize) -> Seq {
+        let name = self.states[place].full_name();
+        let catalog = self.catalog.load();
+        let since = self.plugins.iter().find_map(|plugin| {
+            let mut rules = plugin.rules.iter();
+            let input = rules.find(|rule| *rule.full_name == *name)?.input?;
+            Some(catalog.table(plugin.tables[usize::from(input)].id).since())
+        });
+        Seq(since.unwrap_or_default().saturating_sub(1))
     }
 
     /// The log no longer reaches back to where a rule stands. If its plugin's tables may be made from a snapshot they are; else
@@ -333,7 +352,15 @@ impl Engine {
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
         let rules = &self.plugins[plugin].rules;
-        let timers = (0..rules.len()).filter(|&rule| rules[rule].input.is_none());
+        // While another rule that sets them is behind too they wait for the last.
+        let manifest = self.plugins[plugin].plugin.manifest();
+        let others_are_behind = (0..rules.len()).any(|other| {
+            other != rule
+                && manifest.rules[other].sets_timers
+                && !self.states[self.state_of(plugin, other)].takes_live()
+        });
+        let timers =
+            (0..rules.len()).filter(|&rule| rules[rule].input.is_none() && !others_are_behind);
         let mut output = Output {
             write_set: &mut write_set,
             derived: &mut derived,

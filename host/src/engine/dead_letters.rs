@@ -23,7 +23,8 @@ use super::{
 /// A rule's parked changes of one key, up to a number.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    state: usize,
+    /// The rule's full name: its place among the states may change meanwhile.
+    rule: String,
     key: Key,
     up_to: u64,
 }
@@ -73,7 +74,7 @@ impl Engine {
             }
             for (_, key) in keys {
                 found.push_back(Chosen {
-                    state,
+                    rule: self.states[state].full_name(),
                     key,
                     up_to: id.unwrap_or(u64::MAX),
                 });
@@ -92,7 +93,8 @@ impl Engine {
             self.settle_all()?;
         }
         let oldest = retry.left.iter().filter_map(|chosen| {
-            let letters = self.states[chosen.state].parked.get(&chosen.key)?;
+            let state = *self.state_places.get(&chosen.rule)?;
+            let letters = self.states[state].parked.get(&chosen.key)?;
             letters.iter().map(|letter| letter.cause).min()
         });
         if let Some(oldest) = oldest.min()
@@ -109,12 +111,12 @@ impl Engine {
         {
             let letters = self.letters_of(&chosen)?;
             taken += letters.len();
-            match batches.iter_mut().find(|batch| batch.state == chosen.state) {
+            let Some(&state) = self.state_places.get(&chosen.rule) else {
+                continue;
+            };
+            match batches.iter_mut().find(|batch| batch.state == state) {
                 Some(batch) => batch.letters.extend(letters),
-                None => batches.push(Batch {
-                    state: chosen.state,
-                    letters,
-                }),
+                None => batches.push(Batch { state, letters }),
             }
         }
         let (settled, kept) = self.run_letters(batches)?;
@@ -144,6 +146,11 @@ impl Engine {
                 kept += letters.len() as u64;
                 continue;
             };
+            // Rows of a table that has been rebuilt since can't be read as the new one's: they can only be dropped.
+            let table = self.plugins[plugin].tables[usize::from(input)].id;
+            let parked = letters.len() as u64;
+            letters.retain(|letter| letter.table == table);
+            kept += parked - letters.len() as u64;
             letters.sort_by_key(|letter| (letter.seq, letter.nth));
             let changes: Vec<_> = letters.iter().map(DeadLetter::change).collect();
             let items = changes
@@ -266,7 +273,7 @@ impl Engine {
                         let was_first = letters.first().is_some_and(|head| head.id == first.id);
                         if was_first && waits && self.runs_as(state).is_some() {
                             go_on.push_back(Chosen {
-                                state,
+                                rule: self.states[state].full_name(),
                                 key: key.clone(),
                                 up_to: u64::MAX,
                             });
@@ -336,7 +343,9 @@ impl Engine {
 
     /// The parked changes of a key, from the disk.
     fn letters_of(&self, chosen: &Chosen) -> Result<Vec<DeadLetter>, Fatal> {
-        let Some(letters) = self.states[chosen.state].parked.get(&chosen.key) else {
+        let state = self.state_places.get(&chosen.rule);
+        let Some(letters) = state.and_then(|&state| self.states[state].parked.get(&chosen.key))
+        else {
             return Ok(Vec::new());
         };
         let end = letters

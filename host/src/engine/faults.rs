@@ -185,7 +185,11 @@ impl Engine {
         status: RuleStatus,
         write_set: &mut WriteSet,
     ) {
+        let watermark = self.batch_watermark;
         let state = &mut self.states[place];
+        if state.record.at_head {
+            state.record.cursor_watermark = watermark;
+        }
         state.stop_before(item.order(), status);
         self.schedule_dirty = true;
         write_set.dead_letters.retain(|letter| {

@@ -234,7 +234,13 @@ fn write_item(
                 (_, None, Some(_)) => Kind::Insert,
                 (Op::Update | Op::Insert, Some(_), Some(_)) => Kind::Update,
                 (_, Some(_), _) => Kind::Delete,
-                (_, None, None) => Kind::Tick,
+                (_, None, None) => {
+                    writer.item(ItemHeader {
+                        rules: held,
+                        ..header(Kind::Tick)
+                    });
+                    return Ok(());
+                }
             };
             let out = writer.item(header(kind));
             if matches!(kind, Kind::Update | Kind::Delete)

@@ -48,7 +48,7 @@ use std::{
 use crossbeam_channel::{Receiver, bounded, never, select};
 
 use crate::{
-    catalog::SharedCatalog,
+    catalog::{SharedCatalog, TableId},
     change::{Receipt, Refused, Seq, SourceBatch},
     commit::{Committed, Committer},
     limits::Limits,
@@ -200,8 +200,8 @@ struct Engine {
     plugins: Vec<Linked>,
     /// Code that doesn't fit the tables that serve, by plugin: what a rebuild would begin with.
     candidates: HashMap<String, Arc<dyn Plugin>>,
-    /// The plugin whose rules are not to be told of the batch at hand.
-    left_out: Option<Arc<str>>,
+    /// A plugin whose rules are not to be told of these tables' changes in the batch at hand.
+    left_out: Option<(Arc<str>, BTreeSet<TableId>)>,
     versions: Vec<PluginVersion>,
     schedule: Schedule,
     schedule_dirty: bool,

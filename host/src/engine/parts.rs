@@ -4,7 +4,7 @@
 //! or clears shows only in its effects, so timers are put between the items part by part: just those fire that
 //! would if every change were a batch.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::store::RuleStatus;
 
@@ -84,6 +84,33 @@ impl<'a> Part<'a> {
     }
 }
 
+/// How often each timer has been put in since a call ran out of time: one that sets itself again for a time that has been reached would
+/// fire for ever.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    pub(super) counts: bool,
+    timers: HashMap<(u16, String), u32>,
+    /// The rule of one that has come too often, and its key.
+    pub(super) runaway: Option<(u16, String)>,
+}
+
+/// How often a timer may be put in after a call ran out of time.
+const ROUNDS_MAX: u32 = 100;
+
+impl Rounds {
+    fn count(&mut self, rule: u16, key: &str) {
+        if !self.counts {
+            return;
+        }
+        let timer = (rule, key.to_owned());
+        let count = self.timers.entry(timer.clone()).or_default();
+        *count += 1;
+        if *count > ROUNDS_MAX {
+            self.runaway.get_or_insert(timer);
+        }
+    }
+}
+
 impl Engine {
     /// Puts in the timers that the items' times reach, and takes out those that a part before has moved or
     /// cleared: what is due shows only when everything earlier has been handled.
@@ -93,6 +120,7 @@ impl Engine {
         items: &mut Vec<Item<'_>>,
         rules: u64,
         mut watermark: i64,
+        rounds: &mut Rounds,
     ) {
         let Some(latest) = items.iter().map(|item| item.time).max() else {
             return;
@@ -143,6 +171,7 @@ impl Engine {
                 _ => *at <= watermark,
             };
             while let Some((at, rule, key)) = due.next_if(comes_first) {
+                rounds.count(rule as u16, &key);
                 items.push(Item {
                     seq: item.seq,
                     nth: item.nth,

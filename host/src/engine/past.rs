@@ -108,6 +108,16 @@ impl Engine {
         Ok(is_complete)
     }
 
+    /// Takes in what has been decided since, once that is much.
+    pub(super) fn drain_past(&mut self) -> Result<(), Fatal> {
+        let max = self.limits.batch_changes_max;
+        if let Some(past) = self.past.as_mut().filter(|past| past.unfed.len() > max) {
+            let unfed = std::mem::take(&mut past.unfed);
+            past.history.add(&self.catalog.load(), &unfed)?;
+        }
+        Ok(())
+    }
+
     /// Takes in what the batch of a rule that is behind has derived so far, for the rules that follow in it: they see
     /// other tables as of what is behind their changes too.
     pub(super) fn feed_past(&mut self, derived: &[Change]) -> Result<(), Fatal> {

@@ -258,7 +258,7 @@ impl Engine {
     }
 
     fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<(), ControlError> {
-        let log_start = self.log_start();
+        let log_start = self.log_start().max(self.input_since(place));
         let name = self.states[place].full_name();
         let mut rules = self.plugins.iter().flat_map(|plugin| &plugin.rules);
         let is_loaded = rules.any(|rule| *rule.full_name == *name);
@@ -305,7 +305,10 @@ impl Engine {
                 let hash = plugin.hash();
                 let result = self.load(&name, plugin);
                 match &result {
-                    Ok(()) => tracing::info!(plugin = name, "loaded"),
+                    Ok(()) => {
+                        self.candidates.remove(&name);
+                        tracing::info!(plugin = name, "loaded");
+                    }
                     Err(reason) => {
                         tracing::error!(plugin = name, reason, "refused");
                         self.fall_back(&name, last_good);
@@ -328,8 +331,9 @@ impl Engine {
                 self.post_plugin(&name, Some(reason));
             }
             PluginEvent::Removed { name } => {
+                self.candidates.remove(&name);
+                self.cancel_rebuild(&name)?;
                 if let Some(place) = self.plugins.iter().position(|p| *p.name == *name) {
-                    self.cancel_rebuild(&name)?;
                     self.unload(place);
                     tracing::info!(plugin = name, "unloaded: its tables stay");
                 }
@@ -367,7 +371,6 @@ impl Engine {
                 return Err(reason);
             }
         };
-        self.candidates.remove(name);
         let options = self.plugin_options.get(name).copied().unwrap_or_default();
         self.check_backfill(name, &plugin, &links, options)?;
         let version = self.version_of(name, &*plugin);

@@ -314,7 +314,8 @@ impl Engine {
         self.view_mut().begin_batch(seq, 0);
         let mut derived = differences;
         // Its own rules have made these tables from the same changes.
-        self.left_out = Some(name.into());
+        let rebuilt = pairs.iter().map(|(_, rebuilt)| rebuilt.id);
+        self.left_out = Some((name.into(), rebuilt.collect()));
         let result = self.run_schedule(&[], None, &mut write_set, &mut derived);
         self.left_out = None;
         result?;

@@ -26,7 +26,7 @@ use super::{
     access::CallState,
     effects::Checker,
     items::{Body, ChangeRef, Item, write_batch},
-    parts::{Part, Share},
+    parts::{Part, Rounds, Share},
     state::Order,
 };
 
@@ -99,6 +99,7 @@ impl Engine {
         // How many items the next call gets: few after a fault, so that little is run again if the next one is near, then more and
         // more again.
         let mut reach = output.part_max;
+        let mut rounds = Rounds::default();
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
                 Frame::Run(part) if part.items.len() > reach => {
@@ -142,7 +143,18 @@ impl Engine {
                 }
             };
             if output.timers != 0 {
-                self.fit_timers(plugin, &mut part.items, output.timers, part.watermark);
+                let items = &mut part.items;
+                self.fit_timers(plugin, items, output.timers, part.watermark, &mut rounds);
+                if let Some((rule, key)) = rounds.runaway.take() {
+                    let is_it = |item: &&Item<'_>| matches!(&item.body, Body::Timer { rule: of, key: its, .. } if *of == rule && *its == key);
+                    if let Some(item) = part.items.iter().find(is_it).cloned() {
+                        let message = format!(
+                            "its timer {key} comes due again and again before change {}: it must be set for a time that has yet to come",
+                            item.seq
+                        );
+                        self.verdict(plugin, &item, &message, true, output);
+                    }
+                }
                 if part.items.len() > reach {
                     // Of many timers at once those behind the cut are fitted again.
                     let items = part.items.split_off(reach);
@@ -171,8 +183,7 @@ impl Engine {
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Unfit(place, message) => {
-                    part.share = Share::Search;
-                    divide(part, &message, false, Some((place, None)), &mut stack);
+                    divide(part, &message, false, Some((place, None)), true, &mut stack);
                 }
                 Outcome::Fault(fault, culprit) => {
                     self.plugins[plugin].instance = None;
@@ -181,7 +192,15 @@ impl Engine {
                         reach = REACH_MIN.min(output.part_max);
                     }
                     let timed_out = matches!(fault, Fault::TimeOut { .. });
-                    divide(part, &fault.to_string(), timed_out, culprit, &mut stack);
+                    rounds.counts |= timed_out;
+                    divide(
+                        part,
+                        &fault.to_string(),
+                        timed_out,
+                        culprit,
+                        false,
+                        &mut stack,
+                    );
                 }
             }
         }
@@ -395,7 +414,10 @@ impl Engine {
             return Ok(self.take_unfit(plugin, items, batch.unfit, output));
         }
         let linked = &mut self.plugins[plugin];
-        let rules = items.iter().fold(0, |rules, item| rules | item.rules);
+        // Its timers may fire by themselves.
+        let rules = items
+            .iter()
+            .fold(output.timers, |rules, item| rules | item.rules);
         let manifest = linked.plugin.manifest();
         let own = bits(rules).filter_map(|rule| manifest.rules.get(rule));
         let own = own.flat_map(|rule| rule.writes.clone()).collect();
@@ -457,6 +479,7 @@ fn divide<'a>(
     message: &str,
     timed_out: bool,
     culprit: Option<(usize, Option<u16>)>,
+    again_alone: bool,
     stack: &mut Vec<Frame<'a>>,
 ) {
     let share = match part.share {
@@ -500,7 +523,7 @@ fn divide<'a>(
         let frames: Vec<_> = alone.map(Frame::Run).collect();
         behind.remove(0);
         frames
-    } else if before.share == Share::Search {
+    } else if before.share == Share::Search || again_alone {
         // It has had a moment only, or comes to its turn when those before it have had theirs.
         let part = Part {
             items: vec![of_rules(rules)],

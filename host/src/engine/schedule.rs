@@ -151,19 +151,26 @@ impl Engine {
             }
             let mut fresh = Vec::new();
             for call in level {
-                if self.left_out.as_ref() == Some(&self.plugins[call.plugin].name) {
-                    continue;
-                }
                 let items = self.choose(call, source, derived, tick);
                 if items.is_empty() {
                     continue;
                 }
+                // What came of old changes is looked up as of each.
+                let writes = self.plugins[call.plugin].plugin.manifest().rules.iter();
+                let mut writes = writes.flat_map(|rule| &rule.writes);
+                let tables = &self.plugins[call.plugin].tables;
+                let seen = &schedule.slices.seen_between;
+                let is_seen = writes.any(|table| seen.contains(&tables[usize::from(*table)].id));
+                let part_max = match is_behind && is_seen {
+                    true => 1,
+                    false => self.limits.batch_changes_max.max(1),
+                };
                 let mut output = Output {
                     write_set,
                     derived: &mut fresh,
                     log_seq: None,
                     timers: call.timers,
-                    part_max: self.limits.batch_changes_max.max(1),
+                    part_max,
                     retry: None,
                 };
                 result = self.run_items(call.plugin, items, self.batch_watermark, &mut output);
@@ -190,7 +197,14 @@ impl Engine {
         derived: &'a [Change],
         tick: Option<Tick>,
     ) -> Vec<Item<'a>> {
-        let wanted = |change: &&Change| !call.routes(change.table).is_empty();
+        let left_out = self
+            .left_out
+            .as_ref()
+            .filter(|(name, _)| *name == self.plugins[call.plugin].name);
+        let wanted = |change: &&Change| {
+            let is_its_own = left_out.is_some_and(|(_, tables)| tables.contains(&change.table));
+            !is_its_own && !call.routes(change.table).is_empty()
+        };
         let mut late: Vec<&Change> = derived.iter().filter(wanted).collect();
         // Stable: changes of one seq stay in the order of their tables' levels.
         late.sort_by_key(|change| change.seq);

@@ -71,24 +71,29 @@ impl Slices {
         }
         let mut slices = Self::default();
         let mut pairs: Vec<(Feeds, Feeds)> = Vec::new();
-        for reader in &rules {
+        let mut memo = vec![None; rules.len()];
+        for (place_of_reader, reader) in rules.iter().enumerate() {
             // A timer that one change sets and a later one clears fires between them, if it comes due there.
-            for setter in rules.iter().filter(|rule| rule.sets_timers) {
+            let setters = rules.iter().enumerate();
+            for (place_of_setter, setter) in setters.filter(|(_, rule)| rule.sets_timers) {
                 let waits = setter.plugin == reader.plugin && setter.level < reader.level;
                 if reader.input.is_none() && waits {
-                    pairs.push((Feeds::Any, feeds(setter, &rules, &writers, 0)));
+                    pairs.push((
+                        Feeds::Any,
+                        feeds(place_of_setter, &rules, &writers, &mut memo),
+                    ));
                 }
             }
             for table in reader.reads.union(&reader.writes) {
-                for &writer in writers.get(table).into_iter().flatten() {
-                    let writer = &rules[writer];
+                for &place_of_writer in writers.get(table).into_iter().flatten() {
+                    let writer = &rules[place_of_writer];
                     if writer.level >= reader.level {
                         continue;
                     }
                     slices.seen_between.insert(*table);
                     let pair = (
-                        feeds(reader, &rules, &writers, 0),
-                        feeds(writer, &rules, &writers, 0),
+                        feeds(place_of_reader, &rules, &writers, &mut memo),
+                        feeds(place_of_writer, &rules, &writers, &mut memo),
                     );
                     if !pairs.contains(&pair) {
                         pairs.push(pair);
@@ -145,24 +150,35 @@ fn mark(feeds: Feeds, bit: u64, bits: &mut Vec<u64>, any: &mut u64) {
 
 /// The source tables whose changes lead to calls of a rule; a rule for timers is called with any.
 fn feeds(
-    rule: &Rule,
+    place: usize,
     rules: &[Rule],
     writers: &HashMap<TableId, Vec<usize>>,
-    depth: usize,
+    memo: &mut Vec<Option<Feeds>>,
 ) -> Feeds {
-    let Some(input) = rule.input else {
-        return Feeds::Any;
-    };
-    // Levels go down with every step, so there are no more steps than rules.
-    let Some(writers_of) = writers.get(&input).filter(|_| depth <= rules.len()) else {
-        return Feeds::Of(BTreeSet::from([input]));
-    };
-    let mut tables = BTreeSet::new();
-    for &writer in writers_of {
-        match feeds(&rules[writer], rules, writers, depth + 1) {
-            Feeds::Any => return Feeds::Any,
-            Feeds::Of(more) => tables.extend(more),
-        }
+    if let Some(known) = &memo[place] {
+        return known.clone();
     }
-    Feeds::Of(tables)
+    let found = match rules[place].input {
+        None => Feeds::Any,
+        Some(input) => match writers.get(&input) {
+            None => Feeds::Of(BTreeSet::from([input])),
+            Some(writers_of) => {
+                let mut tables = BTreeSet::new();
+                let mut any = false;
+                for &writer in writers_of {
+                    // Of a lower level, so this ends.
+                    match feeds(writer, rules, writers, memo) {
+                        Feeds::Any => any = true,
+                        Feeds::Of(more) => tables.extend(more),
+                    }
+                }
+                match any {
+                    true => Feeds::Any,
+                    false => Feeds::Of(tables),
+                }
+            }
+        },
+    };
+    memo[place] = Some(found.clone());
+    found
 }
