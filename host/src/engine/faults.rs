@@ -192,17 +192,38 @@ impl Engine {
         }
         state.stop_before(item.order(), status);
         self.schedule_dirty = true;
-        write_set.dead_letters.retain(|letter| {
+        let WriteSet {
+            dead_letters, gaps, ..
+        } = write_set;
+        dead_letters.retain(|letter| {
             let order = Order {
                 seq: letter.seq,
                 nth: letter.nth,
             };
             let is_behind = letter.plugin == state.record.plugin
                 && letter.rule == state.record.rule
-                && letter.state != LetterState::Skipped
                 && order >= item.order();
             if is_behind {
                 state.unpark(&letter.key, letter.id);
+                state.skipped.retain(|id| *id != letter.id);
+                let closed = |gap: &&Gap| {
+                    gap.seen.is_none()
+                        && gap.key == letter.key
+                        && gap.rule == letter.rule
+                        && gap.plugin == letter.plugin
+                };
+                // What the rule last saw was said by the letter alone.
+                if letter.state == LetterState::Faulted && gaps.iter().rev().any(|gap| closed(&gap))
+                {
+                    gaps.push(Gap {
+                        plugin: letter.plugin.clone(),
+                        rule: letter.rule.clone(),
+                        key: letter.key.clone(),
+                        seen: Some(letter.before.clone()),
+                    });
+                    let seen = letter.before.clone().map(Row::from);
+                    state.gaps.insert(Key::copy_from_slice(&letter.key), seen);
+                }
             }
             !is_behind
         });
