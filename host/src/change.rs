@@ -82,6 +82,17 @@ pub enum Op {
     Delete,
 }
 
+impl Op {
+    /// What led from one state of a row to the next.
+    pub fn between<B, A>(before: &Option<B>, after: &Option<A>) -> Self {
+        match (before, after) {
+            (None, _) => Self::Insert,
+            (Some(_), Some(_)) => Self::Update,
+            (Some(_), None) => Self::Delete,
+        }
+    }
+}
+
 /// A numbered change: what rules see, what the log keeps.
 #[derive(Debug, Clone)]
 pub struct Change {

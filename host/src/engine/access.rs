@@ -54,6 +54,15 @@ impl CallState {
         self.view.past(Seq(at)).filter(|_| !own)
     }
 
+    /// What leads back to `at`, if that is the past for this table, and as of what it is then asked.
+    fn past_of(&self, number: u32, table: &Table, at: u64) -> (Option<&HistoryReader>, Seq) {
+        match self.past(number, at) {
+            // What served before it left no past of its own.
+            Some(past) => (Some(past), Seq(at.max(table.since()))),
+            None => (None, Seq(at)),
+        }
+    }
+
     /// The rows of a range as of `at`: those that have changed since as they were then, the others as they are.
     fn scan_rows(
         &self,
@@ -63,41 +72,20 @@ impl CallState {
         at: u64,
         mut take: impl FnMut(&[u8], &Row) -> bool,
     ) -> Result<(), store::Error> {
-        let (from, to) = (&range.from, range.to.as_deref());
-        let past = self.past(number, at);
-        // What served before it left no past of its own.
-        let at = match past {
-            Some(_) => Seq(at.max(table.since())),
-            None => Seq(at),
-        };
-        let down = range.descending;
+        let (from, to, down) = (&range.from, range.to.as_deref(), range.descending);
+        let (past, at) = self.past_of(number, table, at);
         let Some(past) = past else {
             return self
                 .view
                 .scan(table, from, to, down, at, |key, row| take(key, row));
         };
         let mut then = Ahead::new(past.rows(table, from, to, down, at)?, down)?;
-        let mut goes_on = true;
-        let mut failed = None;
-        self.view
-            .scan(table, from, to, down, Seq(u64::MAX), |key, row| {
-                let step = then.before(key, |key, row| row.is_none_or(|row| take(key, &row)));
-                goes_on = match step {
-                    Err(error) => {
-                        failed = Some(error);
-                        false
-                    }
-                    Ok(Passed::Stopped) => false,
-                    Ok(Passed::Replaced) => true,
-                    Ok(Passed::Other) => take(key, row),
-                };
-                goes_on
-            })?;
-        match failed {
-            Some(error) => Err(error),
-            None if goes_on => then.rest(|key, row| row.is_none_or(|row| take(key, &row))),
-            None => Ok(()),
-        }
+        let now = Seq(u64::MAX);
+        self.view.scan(table, from, to, down, now, |key, row| {
+            // A row that has changed stands in `then`, under the same key.
+            then.pass(key, row, || Ok(false), &mut take)
+        })?;
+        then.rest(take)
     }
 
     /// The same for a range of an index.
@@ -110,14 +98,8 @@ impl CallState {
         at: u64,
         mut take: impl FnMut(&[u8], &Row) -> bool,
     ) -> Result<(), store::Error> {
-        let (from, to) = (&range.from, range.to.as_deref());
-        let past = self.past(number, at);
-        // What served before it left no past of its own.
-        let at = match past {
-            Some(_) => Seq(at.max(table.since())),
-            None => Seq(at),
-        };
-        let down = range.descending;
+        let (from, to, down) = (&range.from, range.to.as_deref(), range.descending);
+        let (past, at) = self.past_of(number, table, at);
         let Some(past) = past else {
             let take = |entry: &[u8], _: &[u8], row: &Row| take(entry, row);
             return self.view.scan_index(table, index, from, to, down, take);
@@ -125,29 +107,13 @@ impl CallState {
         let entries = past.index_rows(table, index, from, to, down, at)?;
         let entries = entries.map(|entry| entry.map(|(entry, _, row)| (entry.into(), Some(row))));
         let mut then = Ahead::new(entries, down)?;
-        let mut goes_on = true;
-        let mut failed = None;
         self.view
             .scan_index(table, index, from, to, down, |entry, key, row| {
-                let step = then.before(entry, |entry, row| row.is_none_or(|row| take(entry, &row)));
-                let step = step.and_then(|step| Ok((step, past.row(table, key, at)?.is_some())));
-                goes_on = match step {
-                    Err(error) => {
-                        failed = Some(error);
-                        false
-                    }
-                    Ok((Passed::Stopped, _)) => false,
-                    // What its row was then has an entry of its own.
-                    Ok((Passed::Replaced, _) | (Passed::Other, true)) => true,
-                    Ok((Passed::Other, false)) => take(entry, row),
-                };
-                goes_on
+                // What a row that has changed was then has an entry of its own.
+                let has_changed = || Ok(past.row(table, key, at)?.is_some());
+                then.pass(entry, row, has_changed, &mut take)
             })?;
-        match failed {
-            Some(error) => Err(error),
-            None if goes_on => then.rest(|entry, row| row.is_none_or(|row| take(entry, &row))),
-            None => Ok(()),
-        }
+        then.rest(take)
     }
 }
 
@@ -156,55 +122,74 @@ struct Ahead<I: Iterator<Item = Result<(Key, Option<Row>), store::Error>>> {
     rows: I,
     next: Option<(Key, Option<Row>)>,
     down: bool,
-}
-
-/// What came of passing a place.
-enum Passed {
-    /// The taker wants no more.
-    Stopped,
-    /// What was there then has been taken in its place.
-    Replaced,
-    /// Nothing has changed there.
-    Other,
+    /// Whether the taker wants more.
+    goes_on: bool,
+    failed: Option<store::Error>,
 }
 
 impl<I: Iterator<Item = Result<(Key, Option<Row>), store::Error>>> Ahead<I> {
     fn new(mut rows: I, down: bool) -> Result<Self, store::Error> {
         let next = rows.next().transpose()?;
-        Ok(Self { rows, next, down })
+        Ok(Self {
+            rows,
+            next,
+            down,
+            goes_on: true,
+            failed: None,
+        })
     }
 
-    /// Takes what comes before a place, and what stands at it.
-    fn before(
+    /// Takes what comes before a place, then what stood at it; if nothing did, the row that is there now, unless that has
+    /// changed. False if there is no more to take.
+    fn pass(
         &mut self,
         place: &[u8],
-        mut take: impl FnMut(&[u8], Option<Row>) -> bool,
-    ) -> Result<Passed, store::Error> {
-        while let Some((key, row)) = &mut self.next {
+        now: &Row,
+        has_changed: impl FnOnce() -> Result<bool, store::Error>,
+        take: &mut impl FnMut(&[u8], &Row) -> bool,
+    ) -> bool {
+        let passed = self.take_up_to(place, take).and_then(|replaced| {
+            if self.goes_on && !replaced && !has_changed()? {
+                self.goes_on = take(place, now);
+            }
+            Ok(())
+        });
+        self.failed = passed.err();
+        self.goes_on && self.failed.is_none()
+    }
+
+    /// Takes what comes before a place, and what stood at it; true if something did.
+    fn take_up_to(
+        &mut self,
+        place: &[u8],
+        take: &mut impl FnMut(&[u8], &Row) -> bool,
+    ) -> Result<bool, store::Error> {
+        while self.goes_on
+            && let Some((key, row)) = &self.next
+        {
             let order = key[..].cmp(place);
             let order = if self.down { order.reverse() } else { order };
             if order.is_gt() {
                 break;
             }
-            let goes_on = take(key, row.take());
+            self.goes_on = row.as_ref().is_none_or(|row| take(key, row));
             self.next = self.rows.next().transpose()?;
-            match (goes_on, order.is_eq()) {
-                (false, _) => return Ok(Passed::Stopped),
-                (true, true) => return Ok(Passed::Replaced),
-                (true, false) => {}
+            if order.is_eq() {
+                return Ok(true);
             }
         }
-        Ok(Passed::Other)
+        Ok(false)
     }
 
-    fn rest(
-        mut self,
-        mut take: impl FnMut(&[u8], Option<Row>) -> bool,
-    ) -> Result<(), store::Error> {
-        while let Some((key, row)) = self.next.take() {
-            if !take(&key, row) {
-                break;
-            }
+    /// Takes what comes behind all that is there now.
+    fn rest(mut self, mut take: impl FnMut(&[u8], &Row) -> bool) -> Result<(), store::Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        while self.goes_on
+            && let Some((key, row)) = self.next.take()
+        {
+            self.goes_on = row.is_none_or(|row| take(&key, &row));
             self.next = self.rows.next().transpose()?;
         }
         Ok(())
@@ -218,11 +203,9 @@ fn store_fault(error: store::Error) -> Fault {
 impl StateAccess for CallState {
     fn get(&self, number: u32, key: &[u8], at: u64) -> Result<Found, Fault> {
         let (linked, table) = self.table(number)?;
-        let past = match self.past(number, at) {
-            Some(past) => past
-                .row(table, key, Seq(at.max(table.since())))
-                .map_err(store_fault)?,
-            None => None,
+        let past = match self.past_of(number, table, at) {
+            (Some(past), at) => past.row(table, key, at).map_err(store_fault)?,
+            (None, _) => None,
         };
         let (row, until) = if let Some(past) = past {
             (past.row, past.until.0)

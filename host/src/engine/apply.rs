@@ -50,11 +50,7 @@ impl Engine {
                 seq: output.log_seq.unwrap_or(item.seq),
                 cause: item.cause,
                 table: table.id,
-                op: match (&before, &write.row) {
-                    (None, _) => Op::Insert,
-                    (Some(_), Some(_)) => Op::Update,
-                    (Some(_), None) => Op::Delete,
-                },
+                op: Op::between(&before, &write.row),
                 key: write.key.clone(),
                 before: before.clone(),
                 after: write.row.clone(),

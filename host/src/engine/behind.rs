@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    Backfill, ControlError, Engine, Fatal,
+    Backfill, Engine, Fatal,
     items::{Body, Item},
     rebuild,
     run::Output,
@@ -245,9 +245,8 @@ impl Engine {
         let begun = match self.plugins[plugin].options.backfill {
             _ if rebuild::is_shadow(&name) => Err("it is being rebuilt itself".to_owned()),
             Backfill::Snapshot => match self.begin_rebuild(&name) {
-                Ok(()) | Err(ControlError::Conflict(_)) if self.is_rebuilding(&name) => Ok(()),
-                Ok(()) => Ok(()),
-                Err(error) => Err(error.to_string()),
+                Err(error) if !self.is_rebuilding(&name) => Err(error.to_string()),
+                _ => Ok(()),
             },
             _ => Err("backfill isn't \"snapshot\"".to_owned()),
         };

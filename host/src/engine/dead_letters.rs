@@ -17,7 +17,7 @@ use super::{
     ControlError, Engine, Fatal,
     items::Item,
     run::{Failed, Output},
-    state::Letter,
+    state::{Letter, Order},
 };
 
 /// A rule's parked changes of one key, up to a number.
@@ -151,7 +151,7 @@ impl Engine {
             let parked = letters.len() as u64;
             letters.retain(|letter| letter.table == table);
             kept += parked - letters.len() as u64;
-            letters.sort_by_key(|letter| (letter.seq, letter.nth));
+            letters.sort_by_key(Order::of);
             let changes: Vec<_> = letters.iter().map(DeadLetter::change).collect();
             let items = changes
                 .iter()
@@ -171,13 +171,10 @@ impl Engine {
             self.run_items(plugin, items, i64::MIN, &mut output)?;
             let version = self.plugins[plugin].version;
             for letter in letters {
+                let order = Order::of(&letter);
                 match failed.get(&letter.key[..]) {
-                    Some((order, _)) if (letter.seq, letter.nth) > (order.seq, order.nth) => {
-                        kept += 1;
-                    }
-                    Some((order, message))
-                        if (letter.seq, letter.nth) == (order.seq, order.nth) =>
-                    {
+                    Some((first, _)) if order > *first => kept += 1,
+                    Some((first, message)) if order == *first => {
                         kept += 1;
                         self.states[state].fault(message);
                         write_set.dead_letters.push(DeadLetter {
@@ -261,11 +258,7 @@ impl Engine {
                         let waits = next.state == LetterState::Waiting;
                         let before = change.before.map(|row| row.to_vec());
                         write_set.dead_letters.push(DeadLetter {
-                            op: match (&before, &next.after) {
-                                (None, _) => Op::Insert,
-                                (Some(_), Some(_)) => Op::Update,
-                                (Some(_), None) => Op::Delete,
-                            },
+                            op: Op::between(&before, &next.after),
                             before,
                             ..next
                         });

@@ -196,25 +196,20 @@ impl Engine {
             dead_letters, gaps, ..
         } = write_set;
         dead_letters.retain(|letter| {
-            let order = Order {
-                seq: letter.seq,
-                nth: letter.nth,
-            };
             let is_behind = letter.plugin == state.record.plugin
                 && letter.rule == state.record.rule
-                && order >= item.order();
+                && Order::of(letter) >= item.order();
             if is_behind {
                 state.unpark(&letter.key, letter.id);
                 state.skipped.retain(|id| *id != letter.id);
-                let closed = |gap: &&Gap| {
+                let closed = |gap: &Gap| {
                     gap.seen.is_none()
                         && gap.key == letter.key
                         && gap.rule == letter.rule
                         && gap.plugin == letter.plugin
                 };
                 // What the rule last saw was said by the letter alone.
-                if letter.state == LetterState::Faulted && gaps.iter().rev().any(|gap| closed(&gap))
-                {
+                if letter.state == LetterState::Faulted && gaps.iter().any(closed) {
                     gaps.push(Gap {
                         plugin: letter.plugin.clone(),
                         rule: letter.rule.clone(),

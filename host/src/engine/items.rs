@@ -116,14 +116,11 @@ impl<'a> Item<'a> {
         else {
             return None;
         };
-        let op = match (&before, &change.after) {
-            (None, None) => return None,
-            (None, Some(_)) => Op::Insert,
-            (Some(_), Some(_)) => Op::Update,
-            (Some(_), None) => Op::Delete,
-        };
+        if before.is_none() && change.after.is_none() {
+            return None;
+        }
         let told = Change {
-            op,
+            op: Op::between(&before, &change.after),
             before,
             ..Change::clone(change)
         };

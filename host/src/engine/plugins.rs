@@ -45,10 +45,7 @@ impl Engine {
             }
             let parked = Letter {
                 id: letter.id,
-                order: Order {
-                    seq: letter.seq,
-                    nth: letter.nth,
-                },
+                order: Order::of(&letter),
                 cause: letter.cause,
                 bytes: letter.bytes(),
             };

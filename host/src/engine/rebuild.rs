@@ -20,7 +20,7 @@ use crate::{
     store::{DeadLetter, Gap, WriteSet},
 };
 
-use super::{Backfill, ControlError, Engine, Fatal, state::RuleState};
+use super::{Backfill, ControlError, Engine, Fatal, PluginOptions, state::RuleState};
 
 /// What follows a name in its shadow's.
 const SHADOW: &str = ":rebuild";
@@ -44,21 +44,28 @@ impl Engine {
         let Some(code) = self.codes(name).next().cloned() else {
             return Err(ControlError::NoSuchPlugin(name.to_owned()));
         };
-        let shadow = shadow(name);
-        if self.plugin_named(&shadow).is_some() {
+        if self.is_rebuilding(name) {
             return Err(ControlError::Conflict(format!(
                 "plugin {name} is being rebuilt already: `rulemill status` shows how far it is"
             )));
         }
-        let mut options = self.plugin_options.get(name).copied().unwrap_or_default();
-        options.backfill = Backfill::Snapshot;
-        self.plugin_options.insert(shadow.clone(), options);
-        self.load(&shadow, code).map_err(|reason| {
+        self.load_shadow(name, code).map_err(|reason| {
             ControlError::Conflict(format!("plugin {name} can't be rebuilt: it {reason}"))
         })?;
         tracing::info!(plugin = name, "is being rebuilt");
         self.post_rebuilds();
         Ok(())
+    }
+
+    /// Loads a plugin's code beside it, as its shadow.
+    fn load_shadow(&mut self, name: &str, code: Arc<dyn Plugin>) -> Result<(), String> {
+        let options = PluginOptions {
+            backfill: Backfill::Snapshot,
+            ..self.plugin_options.get(name).copied().unwrap_or_default()
+        };
+        let shadow = shadow(name);
+        self.plugin_options.insert(shadow.clone(), options);
+        self.load(&shadow, code)
     }
 
     /// A plugin's code: what doesn't fit the tables that serve, then what runs.
@@ -83,11 +90,8 @@ impl Engine {
             let mut codes = self.codes(&name);
             let code = codes.find(|code| Some(code.hash().0) == hash).cloned();
             drop(codes);
-            let mut options = self.plugin_options.get(&name).copied().unwrap_or_default();
-            options.backfill = Backfill::Snapshot;
-            self.plugin_options.insert(shadow.clone(), options);
             let result = match code {
-                Some(code) => self.load(&shadow, code),
+                Some(code) => self.load_shadow(&name, code),
                 None => Err("its file is another than the one that it began with".into()),
             };
             if let Err(reason) = result {
@@ -357,11 +361,7 @@ impl Engine {
                     seq,
                     cause: seq,
                     table: rebuilt.id,
-                    op: match (&before, &after) {
-                        (None, _) => Op::Insert,
-                        (Some(_), Some(_)) => Op::Update,
-                        (Some(_), None) => Op::Delete,
-                    },
+                    op: Op::between(&before, &after),
                     key: key.clone(),
                     before,
                     after,

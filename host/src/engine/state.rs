@@ -6,7 +6,7 @@ use crate::{
     change::{Key, Seq},
     limits::Limits,
     row::Row,
-    store::{RuleRecord, RuleStatus},
+    store::{DeadLetter, RuleRecord, RuleStatus},
 };
 
 /// A change's place in what a rule is told: its seq, and which change of its table with that seq it is.
@@ -14,6 +14,16 @@ use crate::{
 pub(super) struct Order {
     pub(super) seq: Seq,
     pub(super) nth: u32,
+}
+
+impl Order {
+    /// That of a parked change.
+    pub(super) fn of(letter: &DeadLetter) -> Self {
+        Self {
+            seq: letter.seq,
+            nth: letter.nth,
+        }
+    }
 }
 
 /// A rule, whether or not its plugin is loaded.

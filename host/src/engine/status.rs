@@ -75,7 +75,7 @@ impl Engine {
             .filter(|name| !rebuild::is_shadow(name))
             .chain(self.candidates.keys().cloned())
             .map(|name| {
-                let is_on = self.plugin_named(&rebuild::shadow(&name)).is_some();
+                let is_on = self.is_rebuilding(&name);
                 let waits = self.in_the_way(&name);
                 (
                     name,
