@@ -341,7 +341,8 @@ impl Engine {
             return;
         };
         let place = self.state_of(plugin, rule);
-        let bytes = letter_bytes(change, message);
+        let (before, after) = (change.before.as_deref(), change.after.as_deref());
+        let bytes = DeadLetter::bytes_of(&change.key, before, after, message);
         let version = self.plugins[plugin].version;
         let state = &mut self.states[place];
         if let Some(limit) = state.is_full(bytes, &self.limits) {
@@ -483,10 +484,4 @@ impl Engine {
             });
         }
     }
-}
-
-/// What a parked change weighs.
-pub(super) fn letter_bytes(change: &Change, message: &str) -> u64 {
-    let row = |row: &Option<Row>| row.as_ref().map_or(0, |row| row.len());
-    (change.key.len() + row(&change.before) + row(&change.after) + message.len()) as u64
 }

@@ -259,8 +259,14 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// What it weighs: its key, its rows and its error.
     pub fn bytes(&self) -> u64 {
-        let row = |row: &Option<Vec<u8>>| row.as_ref().map_or(0, Vec::len);
-        (self.key.len() + row(&self.before) + row(&self.after) + self.error.len()) as u64
+        let (before, after) = (self.before.as_deref(), self.after.as_deref());
+        Self::bytes_of(&self.key, before, after, &self.error)
+    }
+
+    /// The same for one that has yet to be made.
+    pub fn bytes_of(key: &[u8], before: Option<&[u8]>, after: Option<&[u8]>, error: &str) -> u64 {
+        let row = |row: Option<&[u8]>| row.map_or(0, <[u8]>::len);
+        (key.len() + row(before) + row(after) + error.len()) as u64
     }
 
     /// The change, as its rule is told it.
