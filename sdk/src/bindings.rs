@@ -576,7 +576,7 @@ pub mod rulemill {
                 }
             }
         }
-        /// What a plugin may tell the people who run it. None of it reaches a table.
+        /// What a plugin may tell the people who run it, and what is said and saved when it panics.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod diagnostics {
             #[used]
@@ -668,34 +668,84 @@ pub mod rulemill {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// The same while a rule handles an item of a batch: which item, by its place in the batch, and which rule, by
-            /// its number in the manifest. The host then needn't search for the change at fault. Since 1.1.
+            /// Whether the plugin should keep what each rule's call has done, so that a panic later in this batch costs nothing of
+            /// it: see `panicked-at`. The host asks for it for a while after a panic. Since 1.1.
             #[allow(async_fn_in_trait)]
-            pub fn panicked_at(item: u32, rule: u32, message: &str) -> () {
+            pub fn saves() -> bool {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "saves"]
+                        fn wit_import0() -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    _rt::bool_lift(ret as u8)
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The same as `panicked` while a rule handles an item of a batch: which item, by its place in the batch, and which rule, by
+            /// its number in the manifest; the largest u32 if it is a timer that came due inside the batch. The host then needn't
+            /// search for the change at fault. `done` has the effects of all calls of rules before this one, if they were kept; a row
+            /// may be written in them several times, and its last write counts. Since 1.1.
+            #[allow(async_fn_in_trait)]
+            pub fn panicked_at(
+                item: u32,
+                rule: u32,
+                message: &str,
+                done: ::core::option::Option<&[u8]>,
+            ) -> () {
                 unsafe {
                     let vec0 = message;
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
+                    let (result2_0, result2_1, result2_2) = match done {
+                        Some(e) => {
+                            let vec1 = e;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            (1i32, ptr1.cast_mut(), len1)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "rulemill:plugin/diagnostics@1.1.0")]
                     unsafe extern "C" {
                         #[link_name = "panicked-at"]
-                        fn wit_import1(_: i32, _: i32, _: *mut u8, _: usize);
+                        fn wit_import3(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                        );
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import1(
+                    unsafe extern "C" fn wit_import3(
                         _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
                         _: i32,
                         _: *mut u8,
                         _: usize,
                     ) {
                         unreachable!()
                     }
-                    wit_import1(
+                    wit_import3(
                         _rt::as_i32(&item),
                         _rt::as_i32(&rule),
                         ptr0.cast_mut(),
                         len0,
+                        result2_0,
+                        result2_1,
+                        result2_2,
                     );
                 }
             }
@@ -805,6 +855,17 @@ mod _rt {
             alloc::dealloc(ptr, layout);
         }
     }
+    pub unsafe fn bool_lift(val: u8) -> bool {
+        if cfg!(debug_assertions) {
+            match val {
+                0 => false,
+                1 => true,
+                _ => panic!("invalid bool discriminant"),
+            }
+        } else {
+            val != 0
+        }
+    }
     #[cfg(target_arch = "wasm32")]
     pub fn run_ctors_once() {
         wit_bindgen::rt::run_ctors_once();
@@ -848,23 +909,24 @@ macro_rules! __export_plugin_impl {
         "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.61.1:rulemill:plugin@1.1.0:plugin:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 650] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 677] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8d\x04\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x04\x01A\x02\x01\
 A\x0a\x01B\x11\x01p}\x01k\0\x01r\x02\x03row\x01\x05untilw\x04\0\x05found\x03\0\x02\
 \x01ky\x01r\x05\x05index\x04\x04from\0\x02to\x01\x0adescending\x7f\x05limity\x04\
 \0\x05range\x03\0\x05\x01r\x03\x05county\x04rows\0\x04next\x01\x04\0\x04page\x03\
 \0\x07\x01@\x03\x05tabley\x03key\0\x02atw\0\x03\x04\0\x03get\x01\x09\x01p\0\x01p\
 \x03\x01@\x03\x05tabley\x04keys\x0a\x02atw\0\x0b\x04\0\x08get-many\x01\x0c\x01@\x03\
 \x05tabley\x05range\x06\x02atw\0\x08\x04\0\x04scan\x01\x0d\x03\0\x1brulemill:plu\
-gin/state@1.1.0\x05\0\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
+gin/state@1.1.0\x05\0\x01B\x0c\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
 level\x03\0\0\x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x01@\x01\
-\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\x03\x04itemy\x04ruley\x07messa\
-ges\x01\0\x04\0\x0bpanicked-at\x01\x04\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\
-\x01\x01p}\x01j\x01\x02\x01s\x01@\x01\x06configs\0\x03\x04\0\x08describe\x01\x04\
-\x01@\x01\x05batch\x02\0\x03\x04\0\x05apply\x01\x05\x04\0\x1crulemill:plugin/plu\
-gin@1.1.0\x04\0\x0b\x0c\x01\0\x06plugin\x03\0\0\0G\x09producers\x01\x0cprocessed\
--by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\0\0\x7f\x04\0\x05saves\x01\x04\
+\x01p}\x01k\x05\x01@\x04\x04itemy\x04ruley\x07messages\x04done\x06\x01\0\x04\0\x0b\
+panicked-at\x01\x07\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\x01\x01p}\x01j\x01\
+\x02\x01s\x01@\x01\x06configs\0\x03\x04\0\x08describe\x01\x04\x01@\x01\x05batch\x02\
+\0\x03\x04\0\x05apply\x01\x05\x04\0\x1crulemill:plugin/plugin@1.1.0\x04\0\x0b\x0c\
+\x01\0\x06plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-componen\
+t\x070.258.3\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -877,21 +939,22 @@ pub use __export_plugin_impl as export_plugin;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 657] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf4\x03\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 684] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8f\x04\x01A\x02\x01\
 A\x04\x01B\x11\x01p}\x01k\0\x01r\x02\x03row\x01\x05untilw\x04\0\x05found\x03\0\x02\
 \x01ky\x01r\x05\x05index\x04\x04from\0\x02to\x01\x0adescending\x7f\x05limity\x04\
 \0\x05range\x03\0\x05\x01r\x03\x05county\x04rows\0\x04next\x01\x04\0\x04page\x03\
 \0\x07\x01@\x03\x05tabley\x03key\0\x02atw\0\x03\x04\0\x03get\x01\x09\x01p\0\x01p\
 \x03\x01@\x03\x05tabley\x04keys\x0a\x02atw\0\x0b\x04\0\x08get-many\x01\x0c\x01@\x03\
 \x05tabley\x05range\x06\x02atw\0\x08\x04\0\x04scan\x01\x0d\x03\0\x1brulemill:plu\
-gin/state@1.1.0\x05\0\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
+gin/state@1.1.0\x05\0\x01B\x0c\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05\
 level\x03\0\0\x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x01@\x01\
-\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\x03\x04itemy\x04ruley\x07messa\
-ges\x01\0\x04\0\x0bpanicked-at\x01\x04\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\
-\x01\x04\0<rulemill:plugin/plugin-with-all-of-its-exports-removed@1.1.0\x04\0\x0b\
-,\x01\0&plugin-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cpr\
-ocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x07messages\x01\0\x04\0\x08panicked\x01\x03\x01@\0\0\x7f\x04\0\x05saves\x01\x04\
+\x01p}\x01k\x05\x01@\x04\x04itemy\x04ruley\x07messages\x04done\x06\x01\0\x04\0\x0b\
+panicked-at\x01\x07\x03\0!rulemill:plugin/diagnostics@1.1.0\x05\x01\x04\0<rulemi\
+ll:plugin/plugin-with-all-of-its-exports-removed@1.1.0\x04\0\x0b,\x01\0&plugin-w\
+ith-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -7,7 +7,7 @@ use std::{cell::RefCell, sync::Arc};
 use crate::{
     bindings::rulemill::plugin::{diagnostics, state},
     diagnostics::Level,
-    runtime::{self, PluginRuntime},
+    runtime::{self, Panicked, PluginRuntime},
     state::{Found, Page, Range, StateReader},
 };
 
@@ -53,6 +53,10 @@ impl StateReader for HostState {
             next: page.next,
         }
     }
+
+    fn saves(&self) -> bool {
+        diagnostics::saves()
+    }
 }
 
 struct Instance {
@@ -69,7 +73,9 @@ pub fn describe(plugin: fn() -> PluginRuntime, config: &str) -> Result<Vec<u8>, 
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.to_string();
         match runtime::panicked_call() {
-            Some((item, rule)) => diagnostics::panicked_at(item, rule, &message),
+            Some(Panicked { item, rule, done }) => {
+                diagnostics::panicked_at(item, rule, &message, done.as_deref());
+            }
             None => diagnostics::panicked(&message),
         }
     }));

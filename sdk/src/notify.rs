@@ -125,14 +125,20 @@ impl Notify {
         self.calls.truncate(self.mark);
     }
 
-    pub(crate) fn flush(&mut self, effects: &mut EffectsWriter) {
-        for (call, notification) in self.calls.drain(..).zip(self.sent.drain(..)) {
-            effects.notification(
-                call.rule,
-                call.item,
-                &notification.topic,
-                &notification.body,
-            );
+    /// Appends what the call that ended sent.
+    pub(crate) fn save(&mut self, effects: &mut EffectsWriter) {
+        for (call, notification) in self.calls.iter().zip(&self.sent).skip(self.mark) {
+            write(call, notification, effects);
         }
     }
+
+    pub(crate) fn flush(&mut self, effects: &mut EffectsWriter) {
+        for (call, notification) in self.calls.drain(..).zip(self.sent.drain(..)) {
+            write(&call, &notification, effects);
+        }
+    }
+}
+
+fn write(call: &Call, Notification { topic, body }: &Notification, effects: &mut EffectsWriter) {
+    effects.notification(call.rule, call.item, topic, body);
 }

@@ -10,7 +10,10 @@ mod bind;
 mod plan;
 mod resource;
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use rulemill_wire::{
     DecodeError, Reader, Timestamp,
@@ -71,13 +74,36 @@ impl Call {
 
 thread_local! {
     static CURRENT: Cell<Option<(u32, u32)>> = const { Cell::new(None) };
+    /// The effects of the calls of this batch, while they are kept one by one.
+    static DONE: RefCell<Option<EffectsWriter>> = const { RefCell::new(None) };
 }
 
-/// The item (its place in the batch) and the rule (its number) at which this thread's last call of a rule
-/// panicked or is panicking. Asking takes it away.
+/// Stands for the rule of a timer that came due inside a batch.
+const INNER_TIMER: u32 = u32::MAX;
+
+/// The call of a rule that panicked.
 #[doc(hidden)]
-pub fn panicked_call() -> Option<(u32, u32)> {
-    CURRENT.take()
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panicked {
+    /// The item's place in the batch.
+    pub item: u32,
+    /// The rule's number; `u32::MAX` for a timer that came due inside the batch.
+    pub rule: u32,
+    /// The effects of the calls before it, if they were kept.
+    pub done: Option<Vec<u8>>,
+}
+
+/// The call at which this thread's last batch panicked or is panicking. Asking takes it away.
+#[doc(hidden)]
+pub fn panicked_call() -> Option<Panicked> {
+    let (item, rule) = CURRENT.take()?;
+    // A hook must not panic itself.
+    let done = DONE.with(|done| done.try_borrow_mut().ok()?.take());
+    Some(Panicked {
+        item,
+        rule,
+        done: done.map(EffectsWriter::finish),
+    })
 }
 
 /// A plugin, with all its rules and what they have in memory. `plugin!` makes the function that
@@ -239,8 +265,21 @@ impl PluginRuntime {
 /// What a batch has come to so far.
 struct Progress {
     effects: EffectsWriter,
+    /// The effects are kept call by call in `DONE`.
+    saves: bool,
     watermark: i64,
     item: u32,
+}
+
+impl Progress {
+    /// Writes effects to where the batch's are.
+    fn write(&mut self, write: impl FnOnce(&mut EffectsWriter)) {
+        if self.saves {
+            DONE.with_borrow_mut(|done| write(done.get_or_insert_default()));
+        } else {
+            write(&mut self.effects);
+        }
+    }
 }
 
 impl Built {
@@ -254,8 +293,11 @@ impl Built {
         }
         self.number = 0;
         let mut batch = BatchReader::new(batch)?;
+        let saves = state.saves();
+        DONE.set(saves.then(EffectsWriter::new));
         let mut progress = Progress {
             effects: EffectsWriter::new(),
+            saves,
             watermark: batch.watermark(),
             item: 0,
         };
@@ -275,6 +317,7 @@ impl Built {
             }
             progress.item += 1;
         }
+        // Where they were kept call by call this tells nothing new.
         for resource in &mut self.resources {
             resource.flush(&mut progress.effects);
         }
@@ -282,7 +325,8 @@ impl Built {
         if cached > CACHE_BYTES_MAX {
             self.resources.iter_mut().for_each(|r| r.drop_cache());
         }
-        Ok(progress.effects.finish())
+        let done = DONE.take();
+        Ok(done.unwrap_or(progress.effects).finish())
     }
 
     /// One change, for every rule that gets it.
@@ -347,11 +391,14 @@ impl Built {
             let (rule, time) = (due.1, due.0);
             // The host can park only a timer that it sent itself: one that fails here stays set,
             // and fires again, from there.
-            if self
-                .attempt(rule, header, time, Item::Timer(timer), progress.item)?
-                .is_err()
-            {
+            let at = (progress.item, INNER_TIMER);
+            let outcome = self.attempt(rule, header, time, Item::Timer(timer), at, progress)?;
+            let fired = progress.saves.then(|| (rule, due.2.clone()));
+            if outcome.is_err() {
                 self.timers().put_back(due, progress.item);
+            }
+            if let Some(fired) = fired {
+                progress.write(|done| self.timers().save_one(&fired, done));
             }
         }
         Ok(())
@@ -371,14 +418,15 @@ impl Built {
         item: Item<'_, '_>,
         progress: &mut Progress,
     ) -> Result<(), DecodeError> {
-        if let Err(error) = self.attempt(rule, header, time, item, progress.item)? {
+        let at = (progress.item, rule.into());
+        if let Err(error) = self.attempt(rule, header, time, item, at, progress)? {
             let message = error::message(&error);
-            progress.effects.fault(rule, progress.item, &message);
+            progress.write(|effects| effects.fault(rule, at.0, &message));
         }
         Ok(())
     }
 
-    /// Calls a rule; its error undoes what it did.
+    /// Calls a rule; its error undoes what it did. `at` is told if it panics.
     #[inline]
     fn attempt(
         &mut self,
@@ -386,7 +434,8 @@ impl Built {
         header: &ItemHeader,
         time: i64,
         item: Item<'_, '_>,
-        place: u32,
+        at: (u32, u32),
+        progress: &mut Progress,
     ) -> Result<crate::Outcome, DecodeError> {
         let Some(call) = self.calls.get_mut(usize::from(rule)) else {
             return Err(DecodeError::OutOfRange("a rule's number"));
@@ -394,12 +443,12 @@ impl Built {
         self.number += 1;
         let context = Call {
             number: self.number,
-            item: place,
+            item: at.0,
             seq: header.seq,
             time,
             rule,
         };
-        CURRENT.set(Some((place, rule.into())));
+        CURRENT.set(Some(at));
         let outcome = call.call(&context, item, &mut self.resources);
         CURRENT.set(None);
         let mut outcome = outcome?;
@@ -412,6 +461,10 @@ impl Built {
         if outcome.is_err() {
             for &place in places {
                 self.resources[place].undo();
+            }
+        } else if progress.saves {
+            for &place in places {
+                progress.write(|done| self.resources[place].save(done));
             }
         }
         Ok(outcome)

@@ -94,4 +94,9 @@ pub trait StateReader: Send + Sync {
 
     /// The first rows of a range, in order.
     fn scan(&self, table: u32, range: &Range, at: u64) -> Page;
+
+    /// Whether the effects of this batch are wanted call by call, to be had even if a later call panics.
+    fn saves(&self) -> bool {
+        false
+    }
 }

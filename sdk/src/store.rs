@@ -293,6 +293,22 @@ impl<S: Schema> Store<S> {
         }
     }
 
+    /// Appends the writes of the call that ended.
+    pub(crate) fn save(&mut self, effects: &mut EffectsWriter) {
+        let table = self.table as u16;
+        for undo in &self.journal {
+            let slot = &self.slots[undo.slot as usize];
+            match &slot.row {
+                _ if !slot.dirty => {}
+                Some(row) => self.schema.write(row, effects.put(table, slot.item)),
+                // An earlier call of the batch may have written it.
+                None => self
+                    .schema
+                    .write_key_wire(&slot.key, effects.delete(table, slot.item)),
+            }
+        }
+    }
+
     /// Appends the batch's writes to the effects; from now on the host has them.
     pub(crate) fn flush(&mut self, effects: &mut EffectsWriter) {
         let table = self.table as u16;

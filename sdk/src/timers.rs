@@ -295,6 +295,20 @@ impl Timers {
         true
     }
 
+    /// Appends what the call that ended did to timers.
+    pub(crate) fn save(&mut self, effects: &mut EffectsWriter) {
+        for (timer, _) in &self.journal {
+            self.save_one(timer, effects);
+        }
+    }
+
+    /// Appends how a timer stands now.
+    pub(crate) fn save_one(&self, timer: &(u16, String), effects: &mut EffectsWriter) {
+        if let Some(state) = self.states.get(timer).filter(|state| !state.told) {
+            effects.timer(timer.0, state.item, &timer.1, state.due);
+        }
+    }
+
     pub(crate) fn flush(&mut self, effects: &mut EffectsWriter) {
         for ((rule, key), state) in std::mem::take(&mut self.states) {
             if !state.told {

@@ -7,7 +7,7 @@ use rulemill::rule::{
     self, Culprit, Fault, Found, Instance, Page, Plugin, PluginHash, ScanRange, StateAccess,
 };
 use rulemill_sdk::{
-    runtime::{self, PluginRuntime},
+    runtime::{self, Panicked, PluginRuntime},
     state::{self, StateReader},
     wire::manifest::Manifest,
 };
@@ -58,14 +58,18 @@ impl Plugin for NativePlugin {
         let mut runtime = (self.make)();
         runtime.describe(&self.config).map_err(Fault::Protocol)?;
         Ok(Box::new(NativeInstance {
+            make: self.make,
             runtime,
+            saves: false,
             culprit: None,
         }))
     }
 }
 
 struct NativeInstance {
+    make: Make,
     runtime: PluginRuntime,
+    saves: bool,
     culprit: Option<Culprit>,
 }
 
@@ -73,18 +77,27 @@ impl Instance for NativeInstance {
     fn apply(&mut self, batch: &[u8], state: Arc<dyn StateAccess>) -> Result<Vec<u8>, Fault> {
         let bridge = Arc::new(Bridge {
             state,
+            saves: self.saves,
             fault: Mutex::default(),
         });
         let reader: Arc<dyn StateReader> = bridge.clone();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.runtime.apply(batch, &reader)
         }));
+        if result.is_err() {
+            // It stopped in the middle, with the state in hand.
+            self.runtime = (self.make)();
+        }
         let fault = bridge
             .fault
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        self.culprit = runtime::panicked_call().map(|(item, rule)| Culprit { item, rule });
+        self.culprit = runtime::panicked_call().map(|Panicked { item, rule, done }| Culprit {
+            item,
+            rule,
+            done,
+        });
         if let Some(fault) = fault {
             // As in WebAssembly, where the host ends the call and the guest says nothing more.
             self.culprit = None;
@@ -102,14 +115,19 @@ impl Instance for NativeInstance {
         }
     }
 
-    fn culprit(&self) -> Option<Culprit> {
-        self.culprit
+    fn set_saving(&mut self, saves: bool) {
+        self.saves = saves;
+    }
+
+    fn culprit(&mut self) -> Option<Culprit> {
+        self.culprit.take()
     }
 }
 
 /// Gives the SDK's reads to the host's state; the first fault ends the call.
 struct Bridge {
     state: Arc<dyn StateAccess>,
+    saves: bool,
     fault: Mutex<Option<Fault>>,
 }
 
@@ -144,5 +162,9 @@ impl StateReader for Bridge {
             Ok(Page { count, rows, next }) => state::Page { count, rows, next },
             Err(fault) => self.fail(fault),
         }
+    }
+
+    fn saves(&self) -> bool {
+        self.saves
     }
 }

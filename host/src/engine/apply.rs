@@ -36,7 +36,10 @@ impl Engine {
         let mut writes = effects.writes;
         // Stable, so in the guest's order where one item wrote several rows.
         writes.sort_by_key(|write| write.item);
+        let mut left = writes.len();
+        output.derived.reserve(left);
         for write in writes {
+            left -= 1;
             let table: &Table = catalog.table(tables[usize::from(write.table)].id);
             let before = self.view.row(table, &write.key)?;
             if before == write.row {
@@ -63,7 +66,7 @@ impl Engine {
                     by_table.push(TableWrites {
                         table: table.id,
                         generation: table.generation,
-                        rows: Vec::new(),
+                        rows: Vec::with_capacity(left + 1),
                     });
                     let last = by_table.len() - 1;
                     &mut by_table[last].rows
@@ -86,7 +89,10 @@ impl Engine {
         let mut timers: Vec<TimerWrite> = Vec::new();
         let rules = &self.plugins[plugin].plugin.manifest().rules;
         for &place in places {
-            if let Body::Timer { rule, key, .. } = &items[place as usize].body {
+            let item = &items[place as usize];
+            if item.rules != 0
+                && let Body::Timer { rule, key, .. } = &item.body
+            {
                 timers.push(TimerWrite {
                     plugin: name.to_string(),
                     rule: rules[usize::from(*rule)].name.clone(),

@@ -61,6 +61,9 @@ pub(super) struct FaultEffect {
     pub(super) message: String,
 }
 
+/// A write's number of table, item, kind and at least a column.
+const WRITE_BYTES_MIN: usize = 4;
+
 /// Reads effects, trusting nothing in them.
 pub(super) struct Checker<'a> {
     pub(super) tables: &'a [LinkedTable],
@@ -87,9 +90,12 @@ impl Checker<'_> {
         let decode = |error: rulemill_wire::DecodeError| broken(error.to_string());
         let mut reader = EffectsReader::new(bytes).map_err(decode)?;
         let mut effects = Effects::default();
+        // Most write about a row an item.
+        let writes = self.items.min(bytes.len() / WRITE_BYTES_MIN);
+        effects.writes.reserve(writes);
         let mut buffer = Vec::with_capacity(bytes.len() + bytes.len() / 2);
         // (place in writes, key's range, row's range): slices of the buffer once it is complete.
-        let mut ranges = Vec::new();
+        let mut ranges = Vec::with_capacity(writes);
         let mut builder = RowBuilder::default();
         loop {
             *at = None;

@@ -14,7 +14,7 @@ use crate::{
     rule::{Instance, Plugin},
 };
 
-use super::{projection::Projection, rebuild, setup::PluginOptions};
+use super::{instances::Spare, projection::Projection, rebuild, setup::PluginOptions};
 
 /// A plugin that is fitted to the catalog.
 pub(super) struct Linked {
@@ -29,6 +29,10 @@ pub(super) struct Linked {
     pub(super) rules: Vec<LinkedRule>,
     /// Kept between batches; gone after a fault.
     pub(super) instance: Option<Box<dyn Instance>>,
+    /// The next one, while panics are to be expected.
+    pub(super) spare: Option<Spare>,
+    /// Items in which they are, since the last one: it is asked to keep what each call has done.
+    pub(super) wary: u64,
 }
 
 /// A manifest's table, found in the catalog.

@@ -20,6 +20,7 @@ mod handle;
 mod items;
 mod link;
 mod overlay;
+mod panics;
 mod parts;
 mod past;
 mod plugins;
@@ -37,6 +38,7 @@ mod timers;
 mod view;
 
 mod ingest;
+mod instances;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -66,6 +68,7 @@ pub use stepped::{Behind, Stepped};
 use behind::Step;
 use dead_letters::Retry;
 use ingest::GreatestKeys;
+use instances::Workshop;
 use link::Linked;
 use past::Past;
 use requests::Requests;
@@ -131,6 +134,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
         setup.clock.clone(),
     )?;
     let (mut engine, handle, incoming, commands) = open(setup, committer)?;
+    engine.workshop = Workshop::start();
     let board = handle.board.clone();
     let thread = thread::Builder::new()
         .name("engine".into())
@@ -193,6 +197,7 @@ struct Engine {
     board: Arc<StatusBoard>,
     configured_tables: Vec<String>,
     plugin_options: HashMap<String, PluginOptions>,
+    workshop: Workshop,
     committer: Committer,
     store: Arc<Store>,
     view: Arc<View>,
@@ -250,6 +255,7 @@ impl Engine {
             board: handle.board.clone(),
             configured_tables: setup.tables.iter().map(|t| t.name.clone()).collect(),
             plugin_options: setup.plugins.clone(),
+            workshop: Workshop::default(),
             committer,
             store: setup.store.clone(),
             greatest_keys: GreatestKeys::default(),

@@ -379,6 +379,8 @@ impl Engine {
             tables: Arc::default(),
             rules: Vec::new(),
             instance: None,
+            spare: None,
+            wary: 0,
         };
         match place {
             Some(place) => self.plugins[place] = linked,

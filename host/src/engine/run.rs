@@ -3,7 +3,8 @@
 //! Where a call ends in a fault nothing of it counts, and its items are handed over again in parts. A guest that says
 //! itself which item it was at (a panic), and effects that name one, leave two parts, before and behind it; else a part
 //! is halved, each half in a fresh instance, until the item at fault stands alone. So one bad change costs a batch a second run of
-//! its items at the best and the logarithm of their number in calls at the worst. A rule that returns an error
+//! its items at the best and the logarithm of their number in calls at the worst; and of a guest that has panicked lately
+//! (`panics.rs`) not even that. A rule that returns an error
 //! has already undone that item itself.
 //!
 //! Time is shared out so that a change that never ends holds everybody else up for `plugin_call_ms_max` and no longer: half of it
@@ -24,7 +25,6 @@ use crate::{
 use super::{
     Engine, Fatal,
     access::CallState,
-    effects::Checker,
     items::{Body, ChangeRef, Item, write_batch},
     parts::{Part, Rounds, Share},
     state::Order,
@@ -43,7 +43,7 @@ pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
 }
 
 /// Items that a call gets after a fault.
-const REACH_MIN: usize = 32;
+const REACH_MIN: usize = 128;
 
 /// What a run produced for later levels and the log.
 pub(super) struct Output<'a> {
@@ -72,7 +72,7 @@ enum Frame<'a> {
     Verdict(Item<'a>, String, bool, i64),
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     Taken,
     /// The same items again, less those that are now refused. True if the call's effects were thrown away.
     Again(bool),
@@ -98,7 +98,10 @@ impl Engine {
             .collect();
         // How many items the next call gets: few after a fault, so that little is run again if the next one is near, then more and
         // more again.
-        let mut reach = output.part_max;
+        let mut reach = match self.plugins[plugin].wary {
+            0 => output.part_max,
+            _ => REACH_MIN.min(output.part_max),
+        };
         let mut rounds = Rounds::default();
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
@@ -178,7 +181,7 @@ impl Engine {
                 Outcome::Taken => reach = (reach * 2).min(output.part_max),
                 Outcome::Again(called) => {
                     if called {
-                        self.plugins[plugin].instance = None;
+                        self.drop_instance(plugin);
                     }
                     stack.push(Frame::Run(part));
                 }
@@ -186,7 +189,7 @@ impl Engine {
                     divide(part, &message, false, Some((place, None)), true, &mut stack);
                 }
                 Outcome::Fault(fault, culprit) => {
-                    self.plugins[plugin].instance = None;
+                    self.drop_instance(plugin);
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
                     if culprit.is_some() {
                         reach = REACH_MIN.min(output.part_max);
@@ -218,8 +221,10 @@ impl Engine {
             return;
         }
         let (mut stopped, mut parking, mut gapped) = (0u64, 0u64, 0u64);
-        for rule in 0..self.plugins[plugin].rules.len() {
-            let state = &self.states[self.state_of(plugin, rule)];
+        let rules = 0..self.plugins[plugin].rules.len();
+        let places: Vec<usize> = rules.map(|rule| self.state_of(plugin, rule)).collect();
+        for (rule, &place) in places.iter().enumerate() {
+            let state = &self.states[place];
             if state.record.status != RuleStatus::Running {
                 stopped |= 1 << rule;
             } else if !state.parked.is_empty() {
@@ -229,30 +234,30 @@ impl Engine {
                 gapped |= 1 << rule;
             }
         }
-        let concerns = |item: &Item<'_>| {
-            item.rules & stopped != 0
-                || (item.rules & (parking | gapped) != 0
-                    && self
-                        .key_that_matters(plugin, item, parking, gapped)
-                        .is_some())
-        };
-        if stopped | parking | gapped == 0 || !items.iter().any(concerns) {
+        if stopped | parking | gapped == 0 {
             return;
         }
+        let concerns = |item: &Item<'_>| {
+            item.rules & stopped != 0
+                || self
+                    .key_that_matters(item, &places, parking | gapped)
+                    .is_some()
+        };
+        let Some(first) = items.iter().position(concerns) else {
+            return;
+        };
         // Of the changes of a row only the first tells of what was missed.
         let mut told: HashSet<(usize, Key)> = HashSet::new();
-        for mut item in std::mem::take(items) {
+        for mut item in items.split_off(first) {
             for rule in bits(item.rules & stopped) {
                 // It may still handle what stands before the place where it stopped.
-                if !self.states[self.state_of(plugin, rule)].has_passed(item.order()) {
+                if !self.states[places[rule]].has_passed(item.order()) {
                     item.rules &= !(1 << rule);
                 }
             }
-            if item.rules & (parking | gapped) != 0
-                && let Some(key) = self.key_that_matters(plugin, &item, parking, gapped)
-            {
+            if let Some(key) = self.key_that_matters(&item, &places, parking | gapped) {
                 for rule in bits(item.rules & parking) {
-                    let state = self.state_of(plugin, rule);
+                    let state = places[rule];
                     if self.states[state].waits(&key, item.order()) {
                         item.rules &= !(1 << rule);
                         self.park_behind(plugin, rule, &item, output.write_set);
@@ -264,7 +269,7 @@ impl Engine {
                     }
                 }
                 for rule in bits(item.rules & gapped) {
-                    let state = self.state_of(plugin, rule);
+                    let state = places[rule];
                     if !self.states[state].is_behind_gap(&key, item.order()) {
                         continue;
                     }
@@ -327,18 +332,16 @@ impl Engine {
         self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
     }
 
-    /// The item's key, if a change of it is parked for one of its rules, or was missed by one.
+    /// The item's key, if a change of it is parked for one of these of its rules, or was missed by one. `places` are the rules'
+    /// states.
     #[inline]
-    fn key_that_matters(
-        &self,
-        plugin: usize,
-        item: &Item<'_>,
-        parking: u64,
-        gapped: u64,
-    ) -> Option<Key> {
+    fn key_that_matters(&self, item: &Item<'_>, places: &[usize], rules: u64) -> Option<Key> {
+        if item.rules & rules == 0 {
+            return None;
+        }
         let key = item.key()?;
-        let matters = bits(item.rules & (parking | gapped)).any(|rule| {
-            let state = &self.states[self.state_of(plugin, rule)];
+        let matters = bits(item.rules & rules).any(|rule| {
+            let state = &self.states[places[rule]];
             state.waits(key, item.order()) || state.gaps.contains_key(key)
         });
         matters.then(|| key.clone())
@@ -413,7 +416,16 @@ impl Engine {
         if !batch.unfit.is_empty() {
             return Ok(self.take_unfit(plugin, items, batch.unfit, output));
         }
+        match self.renew_instance(plugin) {
+            Ok(()) => {}
+            Err(Fault::Store(error)) => return Err(Fatal::store(error)),
+            Err(fault) => return Ok(Outcome::Fault(fault, None)),
+        }
         let linked = &mut self.plugins[plugin];
+        let Some(instance) = &mut linked.instance else {
+            unreachable!("it has just been made");
+        };
+        instance.set_saving(linked.wary != 0);
         // Its timers may fire by themselves.
         let rules = items
             .iter()
@@ -421,14 +433,6 @@ impl Engine {
         let manifest = linked.plugin.manifest();
         let own = bits(rules).filter_map(|rule| manifest.rules.get(rule));
         let own = own.flat_map(|rule| rule.writes.clone()).collect();
-        let instance = match &mut linked.instance {
-            Some(instance) => instance,
-            none => match linked.plugin.instantiate() {
-                Ok(instance) => none.insert(instance),
-                Err(Fault::Store(error)) => return Err(Fatal::store(error)),
-                Err(fault) => return Ok(Outcome::Fault(fault, None)),
-            },
-        };
         let state = Arc::new(CallState {
             view: self.view.clone(),
             catalog: catalog.clone(),
@@ -442,20 +446,11 @@ impl Engine {
             Ok(bytes) => bytes,
             Err(Fault::Store(error)) => return Err(Fatal::store(error)),
             Err(fault) => {
-                let culprit = instance.culprit().and_then(|at| {
-                    let place = batch.places.get(at.item as usize)?;
-                    Some((*place as usize, u16::try_from(at.rule).ok()))
-                });
-                return Ok(Outcome::Fault(fault, culprit));
+                let culprit = instance.culprit();
+                return self.take_culprit(plugin, part, &batch.places, fault, culprit, output);
             }
         };
-        let checker = Checker {
-            tables: &tables,
-            catalog: &catalog,
-            limits: &self.limits,
-            items: batch.places.len(),
-            rules: linked.rules.len(),
-        };
+        let checker = self.checker(plugin, &catalog, batch.places.len());
         let effects = match checker.check(&bytes) {
             Ok(effects) => effects,
             Err((fault, at)) => {
@@ -468,7 +463,10 @@ impl Engine {
         {
             return Ok(Outcome::Again(true));
         }
+        let handled = items.len() as u64;
         self.take_effects(plugin, items, &batch.places, effects, &catalog, output)?;
+        let linked = &mut self.plugins[plugin];
+        linked.wary = linked.wary.saturating_sub(handled);
         Ok(Outcome::Taken)
     }
 }

@@ -147,7 +147,11 @@ impl Instance for GuestInstance {
         self.ms_max = ms_max;
     }
 
-    fn culprit(&self) -> Option<Culprit> {
-        self.running.store.data().culprit()
+    fn set_saving(&mut self, saves: bool) {
+        self.running.store.data_mut().set_saving(saves);
+    }
+
+    fn culprit(&mut self) -> Option<Culprit> {
+        self.running.store.data_mut().culprit()
     }
 }

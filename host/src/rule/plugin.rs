@@ -51,19 +51,24 @@ pub trait Instance: Send {
     /// How long the next calls may take, in milliseconds.
     fn set_time(&mut self, _ms_max: u64) {}
 
-    /// After a fault: what the instance was at, if it said so itself.
-    fn culprit(&self) -> Option<Culprit> {
+    /// Whether the next calls are to keep what each call of a rule has done, to be had even if a later one panics.
+    fn set_saving(&mut self, _saves: bool) {}
+
+    /// After a fault: what the instance was at, if it said so itself. Asking takes it away.
+    fn culprit(&mut self) -> Option<Culprit> {
         None
     }
 }
 
 /// What a guest was at when it panicked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Culprit {
     /// The item's place in the batch.
     pub item: u32,
-    /// The rule's number in the manifest.
+    /// The rule's number in the manifest; another one for a timer that came due inside the batch.
     pub rule: u32,
+    /// The effects of all calls of rules before it, if they were kept; not yet checked.
+    pub done: Option<Vec<u8>>,
 }
 
 /// Why a call into a plugin ended early.

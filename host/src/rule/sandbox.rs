@@ -52,6 +52,7 @@ pub(super) struct Sandbox {
     log_lines: u64,
     panic: Option<String>,
     culprit: Option<Culprit>,
+    saves: bool,
 }
 
 impl Sandbox {
@@ -68,6 +69,7 @@ impl Sandbox {
             log_lines: 0,
             panic: None,
             culprit: None,
+            saves: false,
         }
     }
 
@@ -191,8 +193,18 @@ impl Sandbox {
     }
 
     /// What the guest was at when it said that it traps.
-    pub(super) fn culprit(&self) -> Option<Culprit> {
-        self.culprit
+    pub(super) fn culprit(&mut self) -> Option<Culprit> {
+        self.culprit.take()
+    }
+
+    /// Whether the guest is to keep its effects call by call, from now on.
+    pub(super) fn set_saving(&mut self, saves: bool) {
+        self.saves = saves;
+    }
+
+    /// Whether it is.
+    pub(super) fn saves(&self) -> bool {
+        self.saves
     }
 
     /// Why a call ended early.

@@ -122,6 +122,7 @@ fn link(linker: &mut Linker<Sandbox>) -> Result<()> {
     let mut diagnostics = linker.instance(DIAGNOSTICS)?;
     diagnostics.func_wrap("log", log)?;
     diagnostics.func_wrap("panicked", panicked)?;
+    diagnostics.func_wrap("saves", saves)?;
     diagnostics.func_wrap("panicked-at", panicked_at)
 }
 
@@ -181,14 +182,20 @@ fn panicked(mut store: StoreContextMut<'_, Sandbox>, (message,): (WasmStr,)) -> 
     Ok(())
 }
 
+fn saves(store: StoreContextMut<'_, Sandbox>, (): ()) -> Result<(bool,)> {
+    Ok((store.data().saves(),))
+}
+
 fn panicked_at(
     mut store: StoreContextMut<'_, Sandbox>,
-    (item, rule, message): (u32, u32, WasmStr),
+    (item, rule, message, done): (u32, u32, WasmStr, Option<Bytes>),
 ) -> Result<()> {
     let message = message.to_str(&store)?.into_owned();
-    store
-        .data_mut()
-        .panicked(&message, Some(Culprit { item, rule }));
+    let done = done.map(|done| done.as_le_slice(&store));
+    let done = done.filter(|done| store.data().check_effects(done).is_ok());
+    let done = done.map(<[u8]>::to_vec);
+    let culprit = Culprit { item, rule, done };
+    store.data_mut().panicked(&message, Some(culprit));
     Ok(())
 }
 

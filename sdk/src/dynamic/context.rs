@@ -43,6 +43,10 @@ impl Resource for Tables {
         self.0.undo();
     }
 
+    fn save(&mut self, effects: &mut EffectsWriter) {
+        self.0.save(effects);
+    }
+
     fn flush(&mut self, effects: &mut EffectsWriter) {
         self.0.flush(effects);
     }

@@ -40,6 +40,9 @@ pub trait Resource: Any + Send {
     /// Takes back what the call that ended did.
     fn undo(&mut self) {}
 
+    /// Writes what the call that ended did, to be had even if a later one panics. `flush` comes all the same.
+    fn save(&mut self, _effects: &mut EffectsWriter) {}
+
     fn flush(&mut self, _effects: &mut EffectsWriter) {}
 
     fn cache_bytes(&self) -> usize {
@@ -70,6 +73,10 @@ impl<T: DerivedRow> Resource for Table<T> {
 
     fn undo(&mut self) {
         self.store.undo();
+    }
+
+    fn save(&mut self, effects: &mut EffectsWriter) {
+        self.store.save(effects);
     }
 
     fn flush(&mut self, effects: &mut EffectsWriter) {
@@ -104,6 +111,10 @@ impl Resource for Timers {
         Timers::undo(self);
     }
 
+    fn save(&mut self, effects: &mut EffectsWriter) {
+        Timers::save(self, effects);
+    }
+
     fn flush(&mut self, effects: &mut EffectsWriter) {
         Timers::flush(self, effects);
     }
@@ -116,6 +127,10 @@ impl Resource for Notify {
 
     fn undo(&mut self) {
         Notify::undo(self);
+    }
+
+    fn save(&mut self, effects: &mut EffectsWriter) {
+        Notify::save(self, effects);
     }
 
     fn flush(&mut self, effects: &mut EffectsWriter) {

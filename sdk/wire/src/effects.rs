@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Tables and rules are numbers of the manifest; `item` is the place in the batch (from 0) of the
-//! item that had the effect. There is at most one write for a row: its last. A fault says that the
+//! item that had the effect. There is at most one write for a row: its last. (Where
+//! effects are kept call by call a row may be written several times, and its last write counts.) A fault says that the
 //! rule returned an error for that item and that nothing of what it did there is among the effects.
 
 use crate::codec::{self, DecodeError, Reader};

@@ -74,6 +74,42 @@ fn a_panic_with_a_message() {
     .check();
 }
 
+/// What it says that it has done by then must be effects like any others, and memory of its own.
+#[test]
+fn a_panic_with_lies_about_where_it_was() {
+    let check = |name, hostile, fault| Case::new(name, hostile, fault).check();
+    check(
+        "a panic after what is no effects",
+        "(call $panicked-at (i32.wrap_i64 (local.get $item)) (i32.const 0) (i32.const 1040) (i32.const 12)
+            (i32.const 1) (i32.const 1040) (i32.const 12)) (unreachable)",
+        "trapped: no such kind",
+    );
+    check(
+        "a panic at an item that isn't there",
+        "(call $panicked-at (i32.const 99999) (i32.const 0) (i32.const 1040) (i32.const 12)
+            (i32.const 1) (i32.const 1040) (i32.const 1)) (unreachable)",
+        "trapped: no such kind",
+    );
+    check(
+        "a panic of a rule that isn't there",
+        "(call $panicked-at (i32.wrap_i64 (local.get $item)) (i32.const 70000) (i32.const 1040) (i32.const 12)
+            (i32.const 0) (i32.const 0) (i32.const 0)) (unreachable)",
+        "trapped: no such kind",
+    );
+    check(
+        "what was done before a panic lies outside its memory",
+        "(call $panicked-at (i32.wrap_i64 (local.get $item)) (i32.const 0) (i32.const 1040) (i32.const 12)
+            (i32.const 1) (i32.const -64) (i32.const 128)) (unreachable)",
+        "broke the plugin interface: ..",
+    );
+    check(
+        "a panic that isn't one",
+        "(call $panicked-at (i32.wrap_i64 (local.get $item)) (i32.const 0) (i32.const 1040) (i32.const 12)
+            (i32.const 0) (i32.const 0) (i32.const 0)) (loop $l (br $l))",
+        TOO_LONG,
+    );
+}
+
 /// The beginning of a write.
 const WRITE: &str = "(call $write-unsigned (i64.const {{table}}))
     (call $write-unsigned (local.get $item))

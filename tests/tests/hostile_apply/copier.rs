@@ -86,6 +86,7 @@ pub(crate) fn assemble(manifest: &Manifest, hostile: &str, fields: &str) -> Vec<
     let (_, tail) = rest.split_once("(func (export \"apply\")").unwrap();
     let item = ITEM.replace("{{hostile}}", hostile);
     let text = format!("{head}{fields}\n{item}(func (export \"apply\"){tail}");
+    let text = with_panicked_at(text);
     let (head, rest) = text.split_once("(data (i32.const 2048)").unwrap();
     let (_, tail) = rest.split_once(")\n").unwrap();
     let manifest = manifest.to_bytes();
@@ -102,4 +103,38 @@ pub(crate) fn assemble(manifest: &Manifest, hostile: &str, fields: &str) -> Vec<
     guests::assemble(&format!(
         "{head}(data (i32.const 2048) \"{escaped}\")\n{tail}"
     ))
+}
+
+/// The frozen guest as one of interface 1.1, with the import `panicked-at`: item, rule, message, and whether there is
+/// anything done, and where.
+fn with_panicked_at(mut text: String) -> String {
+    if !text.contains("$panicked-at") {
+        return text;
+    }
+    let mut behind = |place: &str, more: &str| {
+        assert_eq!(
+            text.matches(place).count(),
+            1,
+            "the frozen guest has changed"
+        );
+        text = text.replace(place, &format!("{place}\n{more}"));
+    };
+    behind(
+        "(export \"panicked\" (func (param \"message\" string)))",
+        "(export \"panicked-at\" (func (param \"item\" u32) (param \"rule\" u32) (param \"message\" string)
+            (param \"done\" (option (list u8)))))",
+    );
+    behind(
+        "(core func $panicked (canon lower (func $diagnostics \"panicked\") (memory $memory)))",
+        "(core func $panicked-at (canon lower (func $diagnostics \"panicked-at\") (memory $memory)))",
+    );
+    behind(
+        "(import \"diagnostics\" \"panicked\" (func $panicked (param i32 i32)))",
+        "(import \"diagnostics\" \"panicked-at\" (func $panicked-at (param i32 i32 i32 i32 i32 i32 i32)))",
+    );
+    behind(
+        "(export \"panicked\" (func $panicked))",
+        "(export \"panicked-at\" (func $panicked-at))",
+    );
+    text.replace("plugin/diagnostics@1.0.0", "plugin/diagnostics@1.1.0")
 }

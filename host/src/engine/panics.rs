@@ -1,0 +1,98 @@
+//! Panics: what a plugin had done by then is kept.
+//!
+//! A plugin that has panicked is asked for a while to keep the effects of its rules call by call (interface 1.1). When it panics
+//! again it says at which item and hands over what came before; that counts, and nothing of it is run again.
+
+use crate::{
+    catalog::Catalog,
+    rule::{Culprit, Fault},
+};
+
+use super::{
+    Engine, Fatal,
+    effects::Checker,
+    items::Item,
+    parts::Part,
+    run::{Outcome, Output},
+};
+
+/// Items after a panic in which another is to be expected.
+const WARY_ITEMS: u64 = 10_000;
+
+impl Engine {
+    /// What is known of a call that faulted, when the guest has said what it was at. If it has kept what it had done by
+    /// then, that is taken, and the part is what is left.
+    pub(super) fn take_culprit(
+        &mut self,
+        plugin: usize,
+        part: &mut Part<'_>,
+        places: &[u32],
+        fault: Fault,
+        culprit: Option<Culprit>,
+        output: &mut Output<'_>,
+    ) -> Result<Outcome, Fatal> {
+        let Some(Culprit { item, rule, done }) = culprit else {
+            return Ok(Outcome::Fault(fault, None));
+        };
+        let Some(&place) = places.get(item as usize) else {
+            return Ok(Outcome::Fault(fault, None));
+        };
+        self.plugins[plugin].wary = WARY_ITEMS;
+        let (place, rule) = (place as usize, u16::try_from(rule).ok());
+        let culprit = Some((place, rule));
+        let (Fault::Trap(_), Some(done)) = (&fault, done) else {
+            return Ok(Outcome::Fault(fault, culprit));
+        };
+        let places = &places[..=item as usize];
+        let catalog = self.catalog.load();
+        let effects = match self.checker(plugin, &catalog, places.len()).check(&done) {
+            Ok(effects) => effects,
+            // What it did before it panicked is no better: those at fault are found one by one.
+            Err(_) => return Ok(Outcome::Fault(fault, culprit)),
+        };
+        // Of the rules that get this very item those before the one at fault have had it.
+        let mut rest = part.items.split_off(place);
+        let rules = rest[0].rules;
+        let earlier = match rule.and_then(|rule| 1u64.checked_shl(rule.into())) {
+            Some(bit) if rules & bit != 0 => rules & (bit - 1),
+            _ => 0,
+        };
+        let before_it = part.end();
+        part.items.push(Item {
+            rules: earlier,
+            ..rest[0].clone()
+        });
+        let again = !effects.faults.is_empty()
+            && self.take_faults(plugin, &mut part.items, places, &effects, output);
+        if again {
+            let left = part.items.pop().map_or(0, |item| item.rules);
+            rest[0].rules = rules & !earlier | left;
+            part.items.append(&mut rest);
+            return Ok(Outcome::Again(true));
+        }
+        self.take_effects(plugin, &part.items, places, effects, &catalog, output)?;
+        rest[0].rules = rules & !earlier;
+        *part = Part {
+            items: rest,
+            watermark: before_it,
+            share: part.share,
+        };
+        Ok(Outcome::Fault(fault, Some((0, rule))))
+    }
+
+    pub(super) fn checker<'a>(
+        &'a self,
+        plugin: usize,
+        catalog: &'a Catalog,
+        items: usize,
+    ) -> Checker<'a> {
+        let linked = &self.plugins[plugin];
+        Checker {
+            tables: &linked.tables,
+            catalog,
+            limits: &self.limits,
+            items,
+            rules: linked.rules.len(),
+        }
+    }
+}
