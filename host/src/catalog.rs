@@ -91,6 +91,11 @@ pub enum Stage {
     Rebuilding,
     /// It was, or should have been: its rows go.
     Dropped,
+    /// It was, and its rows stay as they were until every rule that is called for its changes has been told how `by` differs.
+    Replaced {
+        /// The table that serves in its place.
+        by: TableId,
+    },
 }
 
 impl Default for Stage {
@@ -117,13 +122,18 @@ impl Table {
     pub fn since(&self) -> u64 {
         match self.stage {
             Stage::Serving { since } => since,
-            Stage::Rebuilding | Stage::Dropped => 0,
+            Stage::Rebuilding | Stage::Dropped | Stage::Replaced { .. } => 0,
         }
     }
 
     /// Whether readers see it.
     pub fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving { .. })
+    }
+
+    /// Whether it can be found by its name.
+    fn has_name(&self) -> bool {
+        !matches!(self.stage, Stage::Dropped | Stage::Replaced { .. })
     }
 
     /// Whether rules of this plugin write it.
@@ -149,7 +159,7 @@ pub struct Catalog {
 impl Catalog {
     /// A catalog of these tables, whose ids are their places.
     pub fn from_tables(tables: Vec<Table>) -> Self {
-        let there = tables.iter().filter(|t| t.stage != Stage::Dropped);
+        let there = tables.iter().filter(|table| table.has_name());
         let by_name = there.map(|t| (t.name.clone(), t.id)).collect();
         Self {
             version: 0,
@@ -190,7 +200,7 @@ impl Catalog {
         {
             self.by_name.remove(&old.name);
         }
-        if table.stage != Stage::Dropped {
+        if table.has_name() {
             self.by_name.insert(table.name.clone(), table.id);
         }
         let table = Arc::new(table);

@@ -5,14 +5,15 @@
 //! between two live batches; from then on the rule handles the changes of the keys read so far and
 //! passes over those of keys still to be read. So every row is seen exactly once as it stood and then in each of its
 //! changes, the live path never waits for more than one batch, and the key reached is all that a restart needs: it is
-//! stored with the effects.
+//! stored with the effects. In the same way a rule is told how a table that was rebuilt differs from the one that served before
+//! ([`super::differences`]).
 //!
 //! *Catching up* hands the log's changes to the rule in batches, likewise between live ones, until the
 //! cursor meets the head.
 
 use crate::{
-    catalog::{Table, TableId},
-    change::{Change, Key, Op, Seq},
+    catalog::TableId,
+    change::{Change, Seq},
     store::{Reader, RuleStatus, WriteSet},
 };
 
@@ -25,8 +26,8 @@ use super::{
     state::Order,
 };
 
-/// How many times a batch's changes of the log are looked through for one batch of a rule's.
-const LOOK_AHEAD: usize = 16;
+/// How many times a batch's changes of the log, or rows of a table, are looked through for one batch of a rule's.
+pub(super) const LOOK_AHEAD: usize = 16;
 
 /// Whether a step was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,70 +79,43 @@ impl Engine {
             self.end_backfill(state);
             return Ok(Step::Done);
         };
-        let catalog = self.catalog.load();
-        let table: &Table = catalog.table(self.plugins[plugin].tables[usize::from(input)].id);
-        let mut from = self.states[state]
-            .record
-            .backfill
-            .clone()
-            .unwrap_or_default();
-        if !from.is_empty() {
-            from.push(0);
-        }
-        let max = self.limits.batch_changes_max.max(1);
-        // A seq for each row, so that where a rule halts says which rows it has handled.
-        let mut seq = self.last_seq;
-        let time = self.watermark;
-        let mut rows: Vec<Change> = Vec::new();
-        let mut more = false;
-        self.view
-            .scan(table, &from, None, false, Seq(u64::MAX), |key, row| {
-                if rows.len() == max {
-                    more = true;
-                    return false;
-                }
-                seq = seq.next();
-                rows.push(Change {
-                    seq,
-                    cause: seq,
-                    table: table.id,
-                    op: Op::Insert,
-                    key: key.clone(),
-                    before: None,
-                    after: Some(row.clone()),
-                    time,
-                });
-                true
-            })?;
+        let record = &self.states[state].record;
+        let replaced = record.replaced;
+        let table = self.plugins[plugin].tables[usize::from(input)].id;
+        let found = self.differences(table, replaced, record.backfill.as_deref())?;
+        let rows = found.changes;
         if rows.is_empty() {
-            self.end_backfill(state);
+            match found.reached {
+                Some(reached) => {
+                    let state = &mut self.states[state];
+                    state.record.backfill = Some(reached.to_vec());
+                    state.dirty = true;
+                    self.finish(WriteSet::default(), 0);
+                }
+                None => self.end_backfill(state),
+            }
             return Ok(Step::Done);
         }
-        self.last_seq = seq;
+        self.last_seq = rows.last().map_or(self.last_seq, |last| last.seq);
         let items = rows.iter().map(|row| {
             let mut item = Item::of_change(row, 0, input, 1 << rule);
             if let Body::Change { read, .. } = &mut item.body {
-                *read = true;
+                *read = replaced.is_none();
             }
             item
         });
-        self.run_behind(plugin, rule, items.collect(), time)?;
+        self.run_behind(plugin, rule, items.collect(), self.watermark)?;
         let record = &self.states[state].record;
-        let halted = record.status != RuleStatus::Running;
-        let handled = match halted {
-            true => rows.partition_point(|row| row.seq <= record.cursor),
-            false => rows.len(),
-        };
-        let reached: Option<Key> = handled.checked_sub(1).map(|last| rows[last].key.clone());
-        if halted {
+        if record.status != RuleStatus::Running {
+            let handled = rows.partition_point(|row| row.seq <= record.cursor);
             let state = &mut self.states[state];
-            if let Some(reached) = reached {
-                state.record.backfill = Some(reached.to_vec());
+            if let Some(last) = handled.checked_sub(1) {
+                state.record.backfill = Some(rows[last].key.to_vec());
             }
             state.dirty = true;
-        } else if more {
+        } else if let Some(reached) = found.reached {
             let state = &mut self.states[state];
-            state.record.backfill = reached.map(|key| key.to_vec());
+            state.record.backfill = Some(reached.to_vec());
             state.dirty = true;
         } else {
             self.end_backfill(state);
@@ -152,13 +126,21 @@ impl Engine {
     fn end_backfill(&mut self, state: usize) {
         let state = &mut self.states[state];
         state.record.backfill = None;
+        let replaced = state.record.replaced.take();
         state.dirty = true;
         self.schedule_dirty = true;
-        tracing::info!(
-            rule = format!("{}.{}", state.record.plugin, state.record.rule),
-            "has taken over the rows that were there"
-        );
-        self.finish(WriteSet::default(), 0);
+        let rule = state.full_name();
+        let mut write_set = WriteSet::default();
+        match replaced {
+            None => tracing::info!(rule, "has taken over the rows that were there"),
+            Some(_) => {
+                tracing::info!(rule, "has been told how its rebuilt table differs");
+                if self.drop_replaced() {
+                    self.store_catalog(&mut write_set);
+                }
+            }
+        }
+        self.finish(write_set, 0);
     }
 
     fn catch_up(&mut self, plugin: usize, rule: usize) -> Result<Step, Fatal> {
@@ -218,7 +200,7 @@ impl Engine {
         Ok(Step::Done)
     }
 
-    /// The seq up to which another table served in place of the one that a rule is called for.
+    /// The seq of the switch since which the table serves that a rule is called for: what differed there is in no log.
     pub(super) fn input_since(&self, place: usize) -> Seq {
         let name = self.states[place].full_name();
         let catalog = self.catalog.load();
@@ -227,7 +209,7 @@ impl Engine {
             let input = rules.find(|rule| *rule.full_name == *name)?.input?;
             Some(catalog.table(plugin.tables[usize::from(input)].id).since())
         });
-        Seq(since.unwrap_or_default().saturating_sub(1))
+        Seq(since.unwrap_or_default())
     }
 
     /// The log no longer reaches back to where a rule stands. If its plugin's tables may be made from a snapshot they are; else

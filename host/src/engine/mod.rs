@@ -12,6 +12,7 @@ mod access;
 mod apply;
 mod behind;
 mod dead_letters;
+mod differences;
 mod effects;
 mod faults;
 #[doc(hidden)]
@@ -50,7 +51,7 @@ use std::{
 use crossbeam_channel::{Receiver, bounded, never, select};
 
 use crate::{
-    catalog::{SharedCatalog, TableId},
+    catalog::SharedCatalog,
     change::{Receipt, Refused, Seq, SourceBatch},
     commit::{Committed, Committer},
     limits::Limits,
@@ -205,8 +206,6 @@ struct Engine {
     plugins: Vec<Linked>,
     /// Code that doesn't fit the tables that serve, by plugin: what a rebuild would begin with.
     candidates: HashMap<String, Arc<dyn Plugin>>,
-    /// A plugin whose rules are not to be told of these tables' changes in the batch at hand.
-    left_out: Option<(Arc<str>, BTreeSet<TableId>)>,
     versions: Vec<PluginVersion>,
     schedule: Schedule,
     schedule_dirty: bool,
@@ -261,7 +260,6 @@ impl Engine {
             greatest_keys: GreatestKeys::default(),
             plugins: Vec::new(),
             candidates: HashMap::new(),
-            left_out: None,
             versions: reader.plugin_versions()?,
             schedule: Schedule::default(),
             schedule_dirty: true,

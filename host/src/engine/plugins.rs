@@ -10,7 +10,7 @@ use crate::{
     change::{Done, Key, Receipt, Seq},
     row::Row,
     rule::Plugin,
-    store::{LetterState, PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
+    store::{Gap, LetterState, PluginVersion, Reader, RuleRecord, RuleStatus, WriteSet},
 };
 
 use super::{
@@ -255,7 +255,8 @@ impl Engine {
     }
 
     fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<(), ControlError> {
-        let log_start = self.log_start().max(self.input_since(place));
+        let since = self.input_since(place);
+        let log_start = self.log_start().max(since);
         let name = self.states[place].full_name();
         let mut rules = self.plugins.iter().flat_map(|plugin| &plugin.rules);
         let is_loaded = rules.any(|rule| *rule.full_name == *name);
@@ -275,6 +276,7 @@ impl Engine {
         }
         state.record.status = RuleStatus::Running;
         state.window = Window::default();
+        let mut write_set = WriteSet::default();
         if skip_gap && !state.record.at_head && state.record.cursor < log_start {
             tracing::warn!(
                 rule = state.full_name(),
@@ -282,12 +284,25 @@ impl Engine {
                 to = log_start.0,
                 "skips what the log no longer holds"
             );
+            if state.record.cursor < since {
+                // What it knows is of a table that is no longer there.
+                state.record.backfill = None;
+                state.record.replaced = None;
+                for key in std::mem::take(&mut state.gaps).into_keys() {
+                    write_set.gaps.push(Gap {
+                        plugin: state.record.plugin.clone(),
+                        rule: state.record.rule.clone(),
+                        key: key.to_vec(),
+                        seen: None,
+                    });
+                }
+            }
             state.record.cursor = log_start;
             state.record.cursor_changes = 0;
         }
         state.dirty = true;
         self.schedule_dirty = true;
-        self.finish(WriteSet::default(), 0);
+        self.finish(write_set, 0);
         Ok(())
     }
 
@@ -592,6 +607,7 @@ impl Engine {
                 cursor_watermark: if from_log { i64::MIN } else { self.watermark },
                 at_head: !from_log,
                 backfill: reads_rows.then(Vec::new),
+                replaced: None,
                 version,
                 changes: 0,
                 faults: 0,

@@ -3,8 +3,9 @@
 //! The code that is to run then is loaded a second time, as the plugin's *shadow*: rules and tables of its own, under names that no
 //! plugin can have. Its rules take the rows over that are there, as those of a new plugin do, and go on with every change. Once all
 //! of them are at the head one write set makes the switch: the shadow's tables get the names, its rules the records, and what the old ones
-//! left (parked changes, gaps, timers) goes. A reader sees the old tables or the new ones. Rules of other plugins that are called for
-//! changes of these tables are told what differs.
+//! left (parked changes, gaps, timers) goes. A reader sees the old tables or the new ones. That write set holds no rows, so its size
+//! doesn't depend on theirs. Rules of other plugins that are called for changes of these tables are told what differs
+//! afterwards, in steps between live batches ([`super::differences`]); the old table's rows stay until they have been.
 //!
 //! A shadow sends no notifications while it rebuilds, since they have been sent. A restart in the middle goes on where it was.
 
@@ -14,8 +15,6 @@ use rulemill_wire::manifest::Access;
 
 use crate::{
     catalog::{Stage, Table, TableId},
-    change::{Change, Key, Op, Seq},
-    row::{self, Row, RowBuilder},
     rule::{Plugin, PluginHash},
     store::{DeadLetter, Gap, WriteSet},
 };
@@ -148,6 +147,7 @@ impl Engine {
             Ok(())
         });
         let Ok(()) = result;
+        self.drop_replaced();
         self.store_catalog(&mut write_set);
         self.schedule_dirty = true;
         self.finish(write_set, 0);
@@ -248,12 +248,14 @@ impl Engine {
         self.settle_all()?;
         let pairs = self.pairs(place);
         let seq = self.last_seq.next();
-        let differences = self.differences(name, &pairs, seq)?;
         // Whoever reads the tables must fit the new ones; if somebody doesn't, all goes back.
         let switched: Result<(), std::convert::Infallible> = self.catalog.update(|catalog| {
             for (serving, rebuilt) in &pairs {
                 if let Some(serving) = serving {
-                    catalog.put(dropped(serving));
+                    catalog.put(Table {
+                        stage: Stage::Replaced { by: rebuilt.id },
+                        ..dropped(serving)
+                    });
                 }
                 let mut table = Table::clone(rebuilt);
                 table.name = table.name.trim_end_matches(SHADOW).to_owned();
@@ -312,96 +314,75 @@ impl Engine {
             known.plugin = name.to_owned();
             write_set.plugin_versions.push(known.clone());
         }
+        self.tell_differences(name, &pairs);
+        self.drop_replaced();
         self.store_catalog(&mut write_set);
         self.schedule_dirty = true;
         self.last_seq = seq;
-        self.view_mut().begin_batch(seq, 0);
-        let mut derived = differences;
-        // Its own rules have made these tables from the same changes.
-        let rebuilt = pairs.iter().map(|(_, rebuilt)| rebuilt.id);
-        self.left_out = Some((name.into(), rebuilt.collect()));
-        let result = self.run_schedule(&[], None, &mut write_set, &mut derived);
-        self.left_out = None;
-        result?;
-        self.view_mut().end_batch();
-        write_set.log = derived;
         self.finish(write_set, 0);
         tracing::info!(plugin = name, "serves its rebuilt tables");
+        // First who is not at the head any more.
+        self.post_status();
         self.post_plugin(name, None);
         self.post_rebuilds();
-        self.post_status();
         Ok(())
     }
 
-    /// What whoever is called for changes of these tables must be told: how the rebuilt ones differ.
-    fn differences(&self, name: &str, pairs: &Pairs, seq: Seq) -> Result<Vec<Change>, Fatal> {
-        let mut changes = Vec::new();
+    /// Has the rules of other plugins that are called for changes of these tables told how they differ, from here on.
+    fn tell_differences(&mut self, name: &str, pairs: &Pairs) {
         for (serving, rebuilt) in pairs {
             let Some(serving) = serving else { continue };
-            let is_heard = self.plugins.iter().any(|plugin| {
-                let inputs = plugin.rules.iter().filter_map(|rule| rule.input);
-                let mut tables = inputs.map(|input| plugin.tables[usize::from(input)].id);
-                *plugin.name != *name && tables.any(|table| table == serving.id)
-            });
-            if !is_heard {
-                continue;
-            }
-            let key_of = |table: &Table| -> Vec<_> {
-                let columns = table.key_columns();
-                columns
-                    .map(|(_, column)| (column.name.clone(), column.ty))
-                    .collect()
-            };
-            let same_keys = key_of(serving) == key_of(rebuilt);
-            let mut change = |key: &Key, before: Option<Row>, after: Option<Row>| {
-                if before == after {
-                    return;
+            for place in 0..self.plugins.len() {
+                // Its own rules have made these tables from the same changes.
+                if *self.plugins[place].name == *name {
+                    continue;
                 }
-                changes.push(Change {
-                    seq,
-                    cause: seq,
-                    table: rebuilt.id,
-                    op: Op::between(&before, &after),
-                    key: key.clone(),
-                    before,
-                    after,
-                    time: self.watermark,
-                });
-            };
-            let at = Seq(u64::MAX);
-            let mut failed = None;
-            self.view.scan(serving, &[], None, false, at, |key, old| {
-                let new = match same_keys {
-                    true => self.view.row(rebuilt, key),
-                    false => Ok(None),
-                };
-                match (converted(serving, rebuilt, old), new) {
-                    (Ok(before), Ok(after)) => change(key, Some(before), after),
-                    (Err(error), _) => failed = Some(Fatal::from(error)),
-                    (_, Err(error)) => failed = Some(error.into()),
+                for rule in 0..self.plugins[place].rules.len() {
+                    let plugin = &self.plugins[place];
+                    let input = plugin.rules[rule].input;
+                    if input.map(|input| plugin.tables[usize::from(input)].id) != Some(rebuilt.id) {
+                        continue;
+                    }
+                    let state = self.state_of(place, rule);
+                    let state = &mut self.states[state];
+                    state.record.backfill = Some(Vec::new());
+                    state.record.replaced = Some(serving.id);
+                    state.dirty = true;
                 }
-                failed.is_none()
-            })?;
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            self.view.scan(rebuilt, &[], None, false, at, |key, new| {
-                let is_new = match same_keys {
-                    true => self.view.row(serving, key).map(|old| old.is_none()),
-                    false => Ok(true),
-                };
-                match is_new {
-                    Ok(true) => change(key, None, Some(new.clone())),
-                    Ok(false) => {}
-                    Err(error) => failed = Some(error.into()),
-                }
-                failed.is_none()
-            })?;
-            if let Some(error) = failed {
-                return Err(error);
             }
         }
-        Ok(changes)
+    }
+
+    /// Lets go of replaced tables that no rule needs any more. False if there is none.
+    pub(super) fn drop_replaced(&mut self) -> bool {
+        let needed: HashSet<TableId> = self
+            .states
+            .iter()
+            .filter_map(|state| state.record.replaced)
+            .collect();
+        let catalog = self.catalog.load();
+        let goes = |table: &&Arc<Table>| match table.stage {
+            // What comes to a rule that stood before two switches is not told row by row: it begins again.
+            Stage::Replaced { by } => {
+                !needed.contains(&table.id) || !catalog.table(by).is_serving()
+            }
+            _ => false,
+        };
+        let gone: Vec<Arc<Table>> = catalog.tables().filter(goes).cloned().collect();
+        if gone.is_empty() {
+            return false;
+        }
+        let result: Result<(), std::convert::Infallible> = self.catalog.update(|copy| {
+            for table in gone {
+                copy.put(Table {
+                    stage: Stage::Dropped,
+                    ..Table::clone(&table)
+                });
+            }
+            Ok(())
+        });
+        let Ok(()) = result;
+        true
     }
 
     /// Gives the plugin the rules of its shadow, in place of its own.
@@ -501,19 +482,4 @@ fn dropped(table: &Table) -> Table {
         stage: Stage::Dropped,
         ..table.clone()
     }
-}
-
-/// A row of the serving table with the columns of the rebuilt one; what it doesn't have, or has of another type, is null.
-fn converted(from: &Table, to: &Table, row: &Row) -> Result<Row, row::RowError> {
-    let mut builder = RowBuilder::default();
-    for (place, column) in to.columns.iter().enumerate() {
-        if let Some((id, had)) = from.column(&column.name)
-            && had.ty == column.ty
-        {
-            builder.set(place as u16, row::value(row, id)?);
-        }
-    }
-    let mut out = Vec::new();
-    builder.finish(&mut out);
-    Ok(out.into())
 }

@@ -197,14 +197,7 @@ impl Engine {
         derived: &'a [Change],
         tick: Option<Tick>,
     ) -> Vec<Item<'a>> {
-        let left_out = self
-            .left_out
-            .as_ref()
-            .filter(|(name, _)| *name == self.plugins[call.plugin].name);
-        let wanted = |change: &&Change| {
-            let is_its_own = left_out.is_some_and(|(_, tables)| tables.contains(&change.table));
-            !is_its_own && !call.routes(change.table).is_empty()
-        };
+        let wanted = |change: &&Change| !call.routes(change.table).is_empty();
         let mut late: Vec<&Change> = derived.iter().filter(wanted).collect();
         // Stable: changes of one seq stay in the order of their tables' levels.
         late.sort_by_key(|change| change.seq);

@@ -424,6 +424,7 @@ fn rules_and_their_code_come_back() {
         cursor_watermark: -5,
         at_head: false,
         backfill: Some(vec![1, 2]),
+        replaced: None,
         version: 2,
         changes,
         faults: 1,

@@ -116,6 +116,9 @@ pub struct RuleRecord {
     /// While the rule takes over the rows that were there before it: the key up to which it has
     /// read them. It handles the changes of keys up to here, and will read the others as they then are.
     pub backfill: Option<Vec<u8>>,
+    /// While the rule is told how a rebuilt table differs from the one that served before: that one. `backfill` is then the
+    /// key up to which it has been told.
+    pub replaced: Option<TableId>,
     /// The plugin version that it last ran with.
     pub version: u32,
     /// Changes handled, ever.

@@ -113,6 +113,7 @@ fn rule() -> RuleRecord {
         cursor_watermark: 0,
         at_head: true,
         backfill: None,
+        replaced: None,
         version: 1,
         changes: 3,
         faults: 0,

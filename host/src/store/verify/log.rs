@@ -173,10 +173,7 @@ impl Check<'_> {
                 let Some(hash) = part.key(change.table, &change.key) else {
                     continue;
                 };
-                // A table that has been rebuilt begins with the switch, whose changes lead there from the one before it.
-                let counts = |table: &Arc<Table>| {
-                    table.mirror && table.stage != Stage::Dropped && change.seq.0 > table.since()
-                };
+                let counts = |table: &Arc<Table>| table.mirror && table.stage != Stage::Dropped;
                 if let Some(table) = check.table(change.table).filter(counts) {
                     check.link(&table, change, hash, part, &mut links)?;
                 }

@@ -1,0 +1,679 @@
+//! How other plugins are told what a rebuilt table has otherwise: a part at a time, however much it is, with live changes between the
+//! parts, over crashes, restarts and pauses. The engine is stepped, so that what a step hands over can be counted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use rulemill::{
+    change::{Key, RawChange, RawOp, SourceBatch},
+    engine::{Behind, Control, PluginEvent, Setup, Stepped},
+    limits::Limits,
+    row::RowBuilder,
+    rule::{Fault, Instance, Plugin, PluginHash, StateAccess},
+    store::Store,
+};
+use rulemill_tests::{
+    native::{Make, NativePlugin},
+    random::{Random, from_environment},
+    rig::rows,
+};
+use rulemill_wire::{Reader, ValueRef, key, manifest::Manifest};
+
+/// Totals by user. The versions differ in a column that is gone (it was not optional, so that the table can't be taken over), in
+/// which users they count, under which key, and how.
+macro_rules! weighed {
+    ($name:ident, $($amount:ident)?, $place:expr) => {
+        mod $name {
+            use rulemill_sdk::prelude::*;
+
+            #[derive(Row)]
+            #[table(source = "orders")]
+            pub struct Order {
+                #[key]
+                id: i64,
+                user_id: i64,
+            }
+
+            #[derive(Row, Default)]
+            #[table(derived = "totals")]
+            pub struct Total {
+                #[key]
+                user_id: i64,
+                $($amount: i64,)?
+                orders: i64,
+            }
+
+            #[rule]
+            pub fn totals(change: Change<Order>, totals: &mut Table<Total>) -> Outcome {
+                for Delta { row, sign } in change.deltas() {
+                    let place: fn(i64) -> Option<(i64, i64)> = $place;
+                    let Some((key, weight)) = place(row.user_id) else {
+                        continue;
+                    };
+                    let total = totals.entry(key)?;
+                    total.orders += sign * weight;
+                    if total.orders == 0 {
+                        totals.remove(key)?;
+                    }
+                }
+                Ok(())
+            }
+
+            rulemill_sdk::plugin!(totals);
+        }
+    };
+}
+
+fn old_place(user: i64) -> Option<(i64, i64)> {
+    (user % 7 != 3).then_some((user, 1))
+}
+
+/// Some rows go, some come, some are others, and some are the same.
+fn new_place(user: i64) -> Option<(i64, i64)> {
+    let key = if user % 11 == 1 { user + 10_000 } else { user };
+    (user % 5 != 0).then_some((key, 1 + user % 2))
+}
+
+weighed!(first, amount, crate::differences::old_place);
+weighed!(second, , crate::differences::new_place);
+
+/// Another plugin, which keeps a copy of each total and won't take a change of one that it knows otherwise.
+mod copies {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "totals")]
+    pub struct Total {
+        #[key]
+        user_id: i64,
+        orders: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "copies")]
+    pub struct Copy {
+        #[key]
+        user_id: i64,
+        orders: i64,
+    }
+
+    #[rule]
+    pub fn copies(change: Change<Total>, copies: &mut Table<Copy>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let known = copies.get(row.user_id)?.map(|copy| copy.orders);
+            if sign < 0 && known != Some(row.orders) {
+                return Err(format!("{} was {known:?}, not {}", row.user_id, row.orders).into());
+            }
+            if sign < 0 {
+                copies.remove(row.user_id)?;
+            } else {
+                copies.insert(Copy {
+                    user_id: row.user_id,
+                    orders: row.orders,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(copies);
+}
+
+/// The same one level on: called for what that derives.
+mod sum {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "copies")]
+    pub struct Copy {
+        #[key]
+        user_id: i64,
+        orders: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "sum")]
+    pub struct Sum {
+        #[key]
+        id: i64,
+        users: i64,
+        orders: i64,
+    }
+
+    #[rule]
+    pub fn sum(change: Change<Copy>, sum: &mut Table<Sum>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let sum = sum.entry(0)?;
+            sum.users += sign;
+            sum.orders += sign * row.orders;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(sum);
+}
+
+/// A plugin whose items are counted.
+struct Counted {
+    plugin: Arc<NativePlugin>,
+    handed: Arc<Mutex<u64>>,
+}
+
+struct CountedInstance(Box<dyn Instance>, Arc<Mutex<u64>>);
+
+impl Plugin for Counted {
+    fn manifest(&self) -> &Manifest {
+        self.plugin.manifest()
+    }
+
+    fn hash(&self) -> PluginHash {
+        self.plugin.hash()
+    }
+
+    fn code(&self) -> Arc<[u8]> {
+        self.plugin.code()
+    }
+
+    fn instantiate(&self) -> Result<Box<dyn Instance>, Fault> {
+        let instance = self.plugin.instantiate()?;
+        Ok(Box::new(CountedInstance(instance, self.handed.clone())))
+    }
+}
+
+impl Instance for CountedInstance {
+    fn apply(&mut self, batch: &[u8], state: Arc<dyn StateAccess>) -> Result<Vec<u8>, Fault> {
+        // A batch begins with a seq, the time and how many items it has.
+        let mut reader = Reader::new(batch);
+        reader.u64().unwrap();
+        reader.i64().unwrap();
+        *self.1.lock().unwrap() += reader.u64().unwrap();
+        self.0.apply(batch, state)
+    }
+}
+
+const STEP_MAX: usize = 16;
+const USERS: i64 = 300;
+
+fn options() -> Limits {
+    Limits {
+        batch_changes_max: STEP_MAX,
+        ..Limits::default()
+    }
+}
+
+/// An engine that is stepped, over a store that outlives it.
+struct World {
+    store: Arc<Store>,
+    limits: Limits,
+    engine: Option<Stepped>,
+    /// Items that the plugin of the copies was handed.
+    handed: Arc<Mutex<u64>>,
+    /// Which code of the totals lies in the plugin directory, and what ran before.
+    code: (Make, &'static str),
+    last_good: Option<Make>,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let mut world = Self {
+            store: Arc::new(Store::in_memory().unwrap()),
+            limits,
+            engine: None,
+            handed: Arc::default(),
+            code: (first::plugin, "1"),
+            last_good: None,
+        };
+        world.start();
+        world
+    }
+
+    /// What isn't committed is gone.
+    fn start(&mut self) {
+        self.engine = None;
+        let native =
+            |make, label| NativePlugin::load(make, &serde_json::Value::Null, label).unwrap();
+        let loaded = |name: &str, plugin: Arc<dyn Plugin>, last_good| PluginEvent::Loaded {
+            name: name.into(),
+            plugin,
+            last_good,
+            reply: None,
+        };
+        let last_good = self
+            .last_good
+            .map(|make| native(make, "1") as Arc<dyn Plugin>);
+        let plugins_now = vec![
+            loaded("shop", native(self.code.0, self.code.1), last_good),
+            self.copies(),
+            loaded("sum", native(sum::plugin, "1"), None),
+        ];
+        self.engine = Some(
+            Stepped::start(Setup {
+                store: self.store.clone(),
+                limits: Arc::new(self.limits.clone()),
+                tables: Vec::new(),
+                plugins: std::collections::HashMap::new(),
+                plugins_now,
+                sources: Vec::new(),
+                ticks: false,
+                clock: Arc::new(|| 1_000_000),
+            })
+            .unwrap(),
+        );
+    }
+
+    fn copies(&self) -> PluginEvent {
+        let plugin = NativePlugin::load(copies::plugin, &serde_json::Value::Null, "1").unwrap();
+        PluginEvent::Loaded {
+            name: "copies".into(),
+            plugin: Arc::new(Counted {
+                plugin,
+                handed: self.handed.clone(),
+            }),
+            last_good: None,
+            reply: None,
+        }
+    }
+
+    fn engine(&mut self) -> &mut Stepped {
+        self.engine.as_mut().unwrap()
+    }
+
+    /// One batch of orders: their numbers, with the user, or deleted.
+    fn apply(&mut self, orders: &[(i64, Option<i64>)]) {
+        let catalog = self.engine().catalog().load();
+        let table = catalog.by_name("orders").unwrap();
+        let changes = orders.iter().map(|&(id, user)| {
+            let mut builder = RowBuilder::default();
+            builder.set(table.column("id").unwrap().0, ValueRef::I64(id));
+            if let Some(user) = user {
+                builder.set(table.column("user_id").unwrap().0, ValueRef::I64(user));
+            }
+            let (mut key, mut row) = (Vec::new(), Vec::new());
+            key::write(ValueRef::I64(id), &mut key);
+            builder.finish(&mut row);
+            RawChange {
+                table: table.id,
+                op: if user.is_some() {
+                    RawOp::Upsert
+                } else {
+                    RawOp::Delete
+                },
+                key: Key::from(key),
+                old_key: None,
+                before: None,
+                after: user.map(|_| row.into()),
+                lacks: false,
+                time: None,
+            }
+        });
+        let batch = SourceBatch {
+            source: "test".into(),
+            changes: changes.collect(),
+            bad: Vec::new(),
+            positions: Vec::new(),
+            input_bytes: 0,
+            idempotency: None,
+            done: None,
+        };
+        self.engine().process(vec![batch]).unwrap();
+    }
+
+    fn commit(&mut self) {
+        let engine = self.engine();
+        engine.hand_over().unwrap();
+        engine.commit();
+        engine.settle().unwrap();
+    }
+
+    fn settle(&mut self) {
+        while self.engine().is_unsettled() {
+            self.commit();
+        }
+    }
+
+    fn command<T>(
+        &mut self,
+        make: impl FnOnce(
+            crossbeam_channel::Sender<Result<T, rulemill::engine::ControlError>>,
+        ) -> Control,
+    ) -> Result<T, rulemill::engine::ControlError> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.engine().command(make(reply)).unwrap();
+        self.settle();
+        answer.try_recv().unwrap()
+    }
+
+    /// The new code of the totals comes, and with it the rebuild.
+    fn begin_rebuild(&mut self) {
+        self.code = (second::plugin, "2");
+        self.last_good = Some(first::plugin);
+        let plugin = NativePlugin::load(second::plugin, &serde_json::Value::Null, "2").unwrap();
+        let event = PluginEvent::Loaded {
+            name: "shop".into(),
+            plugin,
+            last_good: None,
+            reply: None,
+        };
+        self.engine().command(Control::Plugin(event)).unwrap();
+        self.command(|reply| Control::Rebuild {
+            plugin: "shop".into(),
+            cancel: false,
+            reply,
+        })
+        .unwrap();
+    }
+
+    fn is_rebuilding(&mut self) -> bool {
+        self.engine().status().plugins["shop"].rebuild.is_some()
+    }
+
+    /// A step of what is behind; gives how many items it handed to the copies. False if nothing is behind.
+    fn step(&mut self) -> (bool, u64) {
+        let before = *self.handed.lock().unwrap();
+        let step = self.engine().step_behind().unwrap();
+        if step == Behind::NeedsCommit {
+            self.settle();
+        }
+        (step != Behind::Idle, *self.handed.lock().unwrap() - before)
+    }
+
+    fn status_of(&mut self, rule: &str) -> String {
+        self.settle();
+        self.engine().status().rules[rule].status.clone()
+    }
+
+    fn finish(&mut self) {
+        let mut steps = 0;
+        while self.step().0 {
+            steps += 1;
+            assert!(
+                steps < 10_000,
+                "it never ends: {:#?}",
+                self.engine().status()
+            );
+        }
+        self.settle();
+    }
+
+    /// Holds everything against a count of the orders that are there.
+    fn check(&mut self, place: fn(i64) -> Option<(i64, i64)>, told: &str) {
+        self.settle();
+        let mut expected: BTreeMap<i64, i64> = BTreeMap::new();
+        for order in rows(&self.store, "orders").unwrap() {
+            let user = order.split("user_id=").nth(1).unwrap().parse().unwrap();
+            if let Some((key, weight)) = place(user) {
+                *expected.entry(key).or_default() += weight;
+            }
+        }
+        let copies: Vec<String> = expected
+            .iter()
+            .map(|(user, orders)| format!("user_id={user} orders={orders}"))
+            .collect();
+        assert_eq!(rows(&self.store, "totals").unwrap(), copies, "{told}");
+        let status = self.engine().status();
+        let faults = |rule: &str| status.rules[rule].last_error.clone();
+        assert_eq!(faults("copies.copies"), None, "{told}");
+        assert_eq!(rows(&self.store, "copies").unwrap(), copies, "{told}");
+        let sum = format!(
+            "id=0 users={} orders={}",
+            expected.len(),
+            expected.values().sum::<i64>()
+        );
+        assert_eq!(rows(&self.store, "sum").unwrap(), [sum], "{told}");
+        // What served before is on no disk any more.
+        while self.store.prune(1_000_000, &self.limits).unwrap() {}
+        self.engine = None;
+        let mut findings = Vec::new();
+        let report = Arc::get_mut(&mut self.store)
+            .unwrap()
+            .verify(&mut |finding| findings.push(finding))
+            .unwrap();
+        assert!(findings.is_empty(), "{told}: {findings:#?}");
+        assert_eq!(report.tables, 4, "{told}");
+        self.start();
+    }
+}
+
+/// Orders of every user.
+fn full(limits: Limits) -> World {
+    let mut world = World::new(limits);
+    for user in 0..USERS {
+        world.apply(&[(user, Some(user)), (user + 1_000, Some(user))]);
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn no_step_hands_over_or_writes_more_than_a_batch() {
+    let mut world = full(options());
+    world.begin_rebuild();
+    while world.is_rebuilding() {
+        let handed = world.step().1;
+        assert_eq!(handed, 0, "nobody is told before the switch, nor with it");
+    }
+    world.settle();
+    // Readers have the new table whole; who is called for it has been told of nothing yet.
+    let totals = rows(&world.store, "totals").unwrap();
+    let new: Vec<i64> = (0..USERS)
+        .filter_map(new_place)
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(totals.len(), new.len());
+    assert_eq!(
+        rows(&world.store, "copies").unwrap().len(),
+        (0..USERS).filter_map(old_place).count()
+    );
+    assert_eq!(world.status_of("copies.copies"), "catching up");
+    let (mut steps, mut handed) = (0, 0);
+    loop {
+        let (stepped, of_step) = world.step();
+        if !stepped {
+            break;
+        }
+        assert!(of_step <= STEP_MAX as u64, "a step hands over {of_step}");
+        // A live batch comes between any two: of a user who is counted by both.
+        let (id, user) = (5_000 + steps, 6 * (steps % 3 + 1));
+        let before = *world.handed.lock().unwrap();
+        world.apply(&[(id, Some(user))]);
+        let live = *world.handed.lock().unwrap() - before;
+        assert!(live <= 1, "{live}");
+        (steps, handed) = (steps + 1, handed + of_step);
+    }
+    // Every key that is other than it was, but for the three that live changes have made so, or no longer so.
+    let mut sides: BTreeMap<i64, [i64; 2]> = BTreeMap::new();
+    for user in 0..USERS {
+        for (side, place) in [old_place(user), new_place(user)].into_iter().enumerate() {
+            if let Some((key, weight)) = place {
+                sides.entry(key).or_default()[side] += 2 * weight;
+            }
+        }
+    }
+    let differ = sides.values().filter(|[old, new]| old != new).count() as u64;
+    assert!(
+        (differ - 3..=differ + 3).contains(&handed),
+        "{handed} of {differ}"
+    );
+    assert!(steps as u64 >= differ / STEP_MAX as u64);
+    // In the log each of these write sets has a seq.
+    world.settle();
+    let mut written: BTreeMap<u64, usize> = BTreeMap::new();
+    for change in world
+        .store
+        .reader()
+        .unwrap()
+        .log(rulemill::change::Seq(1))
+        .unwrap()
+    {
+        *written.entry(change.unwrap().seq.0).or_default() += 1;
+    }
+    // A copy each, and one change of the sum.
+    assert!(
+        written.values().all(|&changes| changes <= STEP_MAX + 1),
+        "{written:?}"
+    );
+    world.check(new_place, "at the end");
+}
+
+/// Rows that are the same are passed over in steps too, and large ones come few at a time.
+#[test]
+fn a_step_is_bounded_in_rows_that_it_looks_at_and_in_bytes() {
+    let mut limits = options();
+    limits.batch_bytes_max = 1;
+    let mut world = full(limits);
+    world.begin_rebuild();
+    while world.is_rebuilding() {
+        world.step();
+    }
+    loop {
+        let (stepped, handed) = world.step();
+        if !stepped {
+            break;
+        }
+        assert!(handed <= 1, "{handed}");
+    }
+    world.check(new_place, "one row a step");
+    // The same code once more: nothing differs, and a step looks at 16 times what it may hand over.
+    let mut limits = options();
+    limits.batch_changes_max = 1;
+    world.limits = limits;
+    world.start();
+    world.begin_rebuild();
+    while world.is_rebuilding() {
+        world.step();
+    }
+    let mut steps = 0;
+    while world.step().0 {
+        steps += 1;
+    }
+    let rows = rows(&world.store, "totals").unwrap().len();
+    assert!(steps >= rows / 16, "{steps} steps for {rows} rows");
+    assert!(steps <= rows / 16 + 3, "{steps} steps for {rows} rows");
+    world.check(new_place, "nothing differs");
+}
+
+/// Nothing came between its going and the switch, and yet it knows the old rows only.
+#[test]
+fn a_plugin_that_went_right_before_the_switch_begins_again() {
+    let mut world = full(options());
+    world.begin_rebuild();
+    while !world.engine().status().rules["shop:rebuild.totals"]
+        .status
+        .starts_with("running")
+    {
+        world.step();
+        world.settle();
+    }
+    let name = "copies".to_owned();
+    let event = Control::Plugin(PluginEvent::Removed { name });
+    world.engine().command(event).unwrap();
+    world.finish();
+    assert!(!world.is_rebuilding());
+    let event = world.copies();
+    world.engine().command(Control::Plugin(event)).unwrap();
+    world.finish();
+    world.check(new_place, "away");
+}
+
+/// Random live changes, commits, crashes, pauses, unloads and reloads at every step.
+#[test]
+fn whatever_comes_between_the_parts_each_row_is_told_once() {
+    let first = from_environment("RULEMILL_SEED", 0);
+    let seeds = if first == 0 { 1..=40 } else { first..=first };
+    for seed in seeds {
+        let told = format!(
+            "repeat with RULEMILL_SEED={seed} cargo test --workspace --test rebuild whatever_comes"
+        );
+        let mut random = Random::new(seed);
+        let mut limits = options();
+        limits.batch_changes_max = random.between(1, 20) as usize;
+        let mut world = World::new(limits);
+        let users = random.between(5, 60);
+        for id in 0..random.between(1, 150) {
+            world.apply(&[(id, Some(random.between(0, users)))]);
+        }
+        world.settle();
+        world.begin_rebuild();
+        let mut removed = false;
+        for _ in 0..400 {
+            match random.below(24) {
+                0..8 => drop(world.step()),
+                8..16 => {
+                    let orders: Vec<_> = (0..random.between(1, 3))
+                        .map(|_| {
+                            (
+                                random.between(0, 170),
+                                (!random.one_in(4)).then(|| random.between(0, users)),
+                            )
+                        })
+                        .collect();
+                    world.apply(&orders);
+                }
+                16..19 => world.commit(),
+                19 if random.one_in(2) => {
+                    world.start();
+                    removed = false;
+                }
+                20 if random.one_in(2) => {
+                    let pause = random.one_in(2);
+                    let rule = ["copies.copies", "sum.sum"][random.below(2) as usize].to_owned();
+                    world
+                        .command(|reply| match pause {
+                            true => Control::Pause { rule, reply },
+                            false => Control::Resume {
+                                rule,
+                                skip_gap: false,
+                                reply,
+                            },
+                        })
+                        .ok();
+                }
+                21 if !removed && random.one_in(3) => {
+                    let name = "copies".to_owned();
+                    world
+                        .engine()
+                        .command(Control::Plugin(PluginEvent::Removed { name }))
+                        .unwrap();
+                    removed = true;
+                }
+                22 if removed => {
+                    let event = world.copies();
+                    world.engine().command(Control::Plugin(event)).unwrap();
+                    removed = false;
+                }
+                // What the committer does every minute.
+                23 => while world.store.prune(1_000_000, &world.limits).unwrap() {},
+                _ => {}
+            }
+            // As the engine's own loop, which takes nothing while a group is full.
+            if world.engine().is_full() {
+                world.settle();
+            }
+        }
+        if removed {
+            let event = world.copies();
+            world.engine().command(Control::Plugin(event)).unwrap();
+        }
+        for rule in ["copies.copies", "sum.sum"] {
+            let rule = rule.to_owned();
+            world
+                .command(|reply| Control::Resume {
+                    rule,
+                    skip_gap: false,
+                    reply,
+                })
+                .unwrap();
+        }
+        world.finish();
+        // A rule that was away at the switch has its own tables made again, which may have begun just now.
+        world.finish();
+        assert!(
+            !world.is_rebuilding(),
+            "{told}: {:#?}",
+            world.engine().status()
+        );
+        world.check(new_place, &told);
+    }
+}
