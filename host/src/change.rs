@@ -130,7 +130,7 @@ pub struct Position {
 pub struct BadInput {
     /// Where it stood: for a file its name; for HTTP the request.
     pub origin: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 if it isn't known any more.
     pub line: u64,
     /// The offset of its first byte in the file or request.
     pub offset_bytes: u64,

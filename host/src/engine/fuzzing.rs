@@ -7,6 +7,7 @@ use rulemill_wire::{DecodeError, Reader, manifest};
 
 use crate::{
     catalog::{Catalog, Table},
+    change::Seq,
     limits::Limits,
     row::{RowBuilder, RowError},
     rule::Fault,
@@ -78,9 +79,16 @@ impl EffectsCheck {
     /// If it doesn't fit.
     pub fn new(manifest: &manifest::Manifest, limits: Limits) -> Result<Self, String> {
         let mut catalog = Catalog::default();
-        let tables = link::link_tables("fuzzed", manifest, &mut catalog, &[], &|_| false, &|_| {
-            Ok(true)
-        })?;
+        let is_empty = |_: &Table| Ok(true);
+        let tables = link::link_tables(
+            "fuzzed",
+            manifest,
+            &mut catalog,
+            &[],
+            &|_| false,
+            &is_empty,
+            Seq(0),
+        )?;
         Ok(Self {
             catalog,
             tables,

@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     catalog::{Catalog, Table, TableId},
-    change::{Change, Key, Op, RawChange, RawOp, Seq},
+    change::{BadInput, Change, Key, Op, RawChange, RawOp, Seq, SourceBatch},
+    render,
     row::Row,
 };
 
@@ -48,6 +49,28 @@ impl GreatestKeys {
 }
 
 impl Engine {
+    /// Takes from a batch what was decoded while a table was still a source's that now belongs to a plugin.
+    pub(super) fn refuse_claimed(&self, catalog: &Catalog, batch: &mut SourceBatch) {
+        let is_refused = |change: &mut RawChange| self.claimed.contains(&change.table);
+        for change in batch.changes.extract_if(.., is_refused) {
+            let table = catalog.table(change.table);
+            let name = table.name.split(':').next().unwrap_or_default();
+            let reason = format!(
+                "table {name} belongs to the rules of a plugin that was loaded while this was read: no source can write it"
+            );
+            tracing::warn!(source = &*batch.source, reason, "a change can't be taken");
+            let (text, cut) = said(table, name, &change, self.limits.bad_input_bytes_max);
+            batch.bad.push(BadInput {
+                origin: batch.source.to_string(),
+                line: 0,
+                offset_bytes: 0,
+                reason,
+                text,
+                cut,
+            });
+        }
+    }
+
     /// Numbers the changes, holds them against the mirror, and makes them the view's current batch.
     pub(super) fn ingest(
         &mut self,
@@ -180,4 +203,31 @@ impl Ingest<'_> {
             time,
         }
     }
+}
+
+/// A change in the form in which it could have come, as much of it as is kept.
+fn said(table: &Table, name: &str, change: &RawChange, bytes_max: usize) -> (String, bool) {
+    let op = match change.op {
+        RawOp::Insert | RawOp::Read => "insert",
+        RawOp::Update => "update",
+        RawOp::Upsert => "upsert",
+        RawOp::Delete => "delete",
+        RawOp::Truncate => "truncate",
+    };
+    let mut said = serde_json::json!({ "table": name, "op": op });
+    // What can't be shown is left out: the reason says what is wrong.
+    if let Ok(key) = render::key_to_json(table, &change.key) {
+        said["key"] = key;
+    }
+    for (side, row) in [("before", &change.before), ("after", &change.after)] {
+        if let Some(Ok(row)) = row.as_ref().map(|row| render::row_to_json(table, row)) {
+            said[side] = row;
+        }
+    }
+    let mut text = said.to_string();
+    let cut = text.len() > bytes_max;
+    if cut {
+        text.truncate(text.floor_char_boundary(bytes_max));
+    }
+    (text, cut)
 }

@@ -6,11 +6,16 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use rulemill_wire::manifest::{self, Access, Input, WHOLE_ROW};
+use rulemill_wire::{
+    ColumnType,
+    manifest::{self, Access, Input, WHOLE_ROW},
+};
 
 use crate::{
     catalog::{Catalog, Column, Index, Origin, Stage, Table, TableId},
+    change::Seq,
     graph::{self, Node},
+    row::ColumnId,
     rule::{Instance, Plugin},
 };
 
@@ -60,7 +65,7 @@ pub(super) struct LinkedRule {
 /// Finds or makes in `catalog` the tables that `manifest` names.
 ///
 /// `others` are the manifests of the plugins that run beside it, by name; `is_empty` tells whether a table has no
-/// rows.
+/// rows; `now` is the last seq.
 ///
 /// # Errors
 /// With a sentence that names table and column, if they can't be had as the manifest says.
@@ -71,10 +76,11 @@ pub(super) fn link_tables(
     others: &[(&str, &manifest::Manifest)],
     configured: &dyn Fn(&str) -> bool,
     is_empty: &dyn Fn(&Table) -> anyhow::Result<bool>,
+    now: Seq,
 ) -> Result<Vec<LinkedTable>, String> {
     // Owned tables first: a rule may read what its own plugin makes.
     for declared in owned(manifest) {
-        own(name, declared, catalog, configured, is_empty)?;
+        own(name, declared, catalog, others, configured, is_empty, now)?;
     }
     for declared in &manifest.tables {
         if declared.access == Access::Read {
@@ -181,8 +187,10 @@ fn own(
     plugin: &str,
     declared: &manifest::Table,
     catalog: &mut Catalog,
+    others: &[(&str, &manifest::Manifest)],
     configured: &dyn Fn(&str) -> bool,
     is_empty: &dyn Fn(&Table) -> anyhow::Result<bool>,
+    now: Seq,
 ) -> Result<(), String> {
     let name = catalog_name(plugin, declared);
     let fresh = |id| Table {
@@ -237,12 +245,84 @@ fn own(
                     declared.name
                 ));
             }
-            catalog.put(fresh(existing.id));
+            let made = fresh(existing.id);
+            let key_of = |table: &Table| -> Vec<(String, Option<ColumnType>)> {
+                let columns = table.key_columns();
+                columns.map(|(_, c)| (c.name.clone(), c.ty)).collect()
+            };
+            if key_of(&existing) == key_of(&made) {
+                catalog.put(claimed(&existing, made, others)?);
+            } else {
+                catalog.put(rebuild::dropped(&existing));
+                let since = now.0;
+                catalog.put(Table {
+                    id: catalog.next_id(),
+                    stage: Stage::Serving { since },
+                    ..made
+                });
+            }
             return Ok(());
         }
     }
     catalog.put(widened(plugin, declared, &existing)?);
     Ok(())
+}
+
+/// A table that only readers had so far, as its owner makes it. Its dictionary grows by what is new: rows of before, from outside
+/// and gone again, are still in the log, parked, or what a rule last saw.
+fn claimed(
+    existing: &Table,
+    made: Table,
+    others: &[(&str, &manifest::Manifest)],
+) -> Result<Table, String> {
+    for (other, manifest) in others {
+        let mut tables = manifest.tables.iter();
+        let Some(read) = tables.find(|table| table.name == made.name) else {
+            continue;
+        };
+        let is_made = |name: &str| name == WHOLE_ROW || made.column(name).is_some();
+        if let Some(column) = read.columns.iter().find(|column| !is_made(&column.name)) {
+            return Err(format!(
+                "would break plugin {other}: {}",
+                has_no_column(&column.name, &made.name)
+            ));
+        }
+    }
+    let mut columns = existing.columns.clone();
+    for column in &mut columns {
+        // What the owner doesn't make is null from now on.
+        column.nullable = true;
+    }
+    let places: Vec<ColumnId> = made
+        .columns
+        .iter()
+        .map(|column| {
+            let known = columns.iter().position(|known| known.name == column.name);
+            let place = known.unwrap_or(columns.len());
+            match columns.get_mut(place) {
+                Some(known) => *known = column.clone(),
+                None => columns.push(column.clone()),
+            }
+            place as ColumnId
+        })
+        .collect();
+    let placed = |ids: &[ColumnId]| ids.iter().map(|&id| places[usize::from(id)]).collect();
+    Ok(Table {
+        columns,
+        key: placed(&made.key),
+        indexes: made
+            .indexes
+            .iter()
+            .map(|index| Index {
+                columns: placed(&index.columns),
+            })
+            .collect(),
+        ..made
+    })
+}
+
+fn has_no_column(column: &str, table: &str) -> String {
+    format!("reads column {column} of table {table}, which has none of that name")
 }
 
 /// The existing table with the optional columns that a new version of its plugin adds.
@@ -343,10 +423,7 @@ fn read(
         let is_key = key_names(declared).contains(&column.name.as_str());
         match table.columns.iter_mut().find(|c| c.name == column.name) {
             None if matches!(table.origin, Origin::Derived { .. }) => {
-                return Err(format!(
-                    "reads column {} of table {}, which has none of that name",
-                    column.name, declared.name
-                ));
+                return Err(has_no_column(&column.name, &declared.name));
             }
             None => table.columns.push(Column {
                 name: column.name.clone(),

@@ -51,7 +51,7 @@ use std::{
 use crossbeam_channel::{Receiver, bounded, never, select};
 
 use crate::{
-    catalog::SharedCatalog,
+    catalog::{SharedCatalog, TableId},
     change::{Receipt, Refused, Seq, SourceBatch},
     commit::{Committed, Committer},
     limits::Limits,
@@ -206,6 +206,8 @@ struct Engine {
     plugins: Vec<Linked>,
     /// Code that doesn't fit the tables that serve, by plugin: what a rebuild would begin with.
     candidates: HashMap<String, Arc<dyn Plugin>>,
+    /// Tables of sources that have come to belong to a plugin since the start: changes of them may still be on their way.
+    claimed: BTreeSet<TableId>,
     versions: Vec<PluginVersion>,
     schedule: Schedule,
     schedule_dirty: bool,
@@ -260,6 +262,7 @@ impl Engine {
             greatest_keys: GreatestKeys::default(),
             plugins: Vec::new(),
             candidates: HashMap::new(),
+            claimed: BTreeSet::new(),
             versions: reader.plugin_versions()?,
             schedule: Schedule::default(),
             schedule_dirty: true,
@@ -502,6 +505,9 @@ impl Engine {
         // Answers to requests that earlier batches took: they have their seq.
         let mut earlier = Vec::new();
         for mut batch in batches {
+            if !self.claimed.is_empty() {
+                self.refuse_claimed(&catalog, &mut batch);
+            }
             if let Some(request) = batch.idempotency.take() {
                 let of_batch = self.requests.of_batch(&request.key);
                 let (record, answers) = match of_batch {

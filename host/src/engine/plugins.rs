@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use rulemill_wire::manifest::Manifest;
+use rulemill_wire::manifest::{Access, Manifest};
 
 use crate::{
-    catalog::{Catalog, Table},
+    catalog::{Catalog, Table, TableId},
     change::{Done, Key, Receipt, Seq},
     row::Row,
     rule::Plugin,
@@ -315,7 +315,15 @@ impl Engine {
                 reply,
             } => {
                 let hash = plugin.hash();
+                let claims = self.claims(&plugin);
+                if claims.iter().any(|&table| self.view.is_touched(table)) {
+                    // Whether a table has rows is seen on the disk.
+                    self.settle_all()?;
+                }
                 let result = self.load(&name, plugin);
+                if result.is_ok() {
+                    self.claimed.extend(claims);
+                }
                 match &result {
                     Ok(()) => {
                         self.candidates.remove(&name);
@@ -354,6 +362,18 @@ impl Engine {
         }
         self.post_status();
         Ok(())
+    }
+
+    /// The tables that a plugin makes and that are still a source's.
+    fn claims(&self, plugin: &Arc<dyn Plugin>) -> Vec<TableId> {
+        let catalog = self.catalog.load();
+        let tables = plugin.manifest().tables.iter();
+        tables
+            .filter(|declared| declared.access == Access::Own)
+            .filter_map(|declared| catalog.by_name(&declared.name))
+            .filter(|table| !table.is_derived())
+            .map(|table| table.id)
+            .collect()
     }
 
     /// Lets what ran before go on in place of what was refused.
@@ -470,6 +490,7 @@ impl Engine {
                 &others,
                 &configured,
                 &is_empty,
+                self.last_seq,
             )
             .map_err(|reason| {
                 if plugin_name == name {
@@ -661,7 +682,6 @@ impl PluginEvent {
 
     /// The tables that the plugin makes, or those that it only reads.
     fn tables(&self, owned: bool) -> Vec<String> {
-        use rulemill_wire::manifest::Access;
         let (newest, last_good) = match self {
             Self::Loaded {
                 plugin, last_good, ..

@@ -476,7 +476,7 @@ impl Engine {
 }
 
 /// The table without its name: only its number stays, and its rows until they are removed.
-fn dropped(table: &Table) -> Table {
+pub(super) fn dropped(table: &Table) -> Table {
     Table {
         name: format!("{}:{}", table.name, table.id),
         stage: Stage::Dropped,
