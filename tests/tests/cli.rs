@@ -59,6 +59,17 @@ fn a_batch_run_is_read_without_a_daemon() {
         serde_json::from_str::<Value>(&json_lines).unwrap(),
         json!({"id":1,"name":"ada"})
     );
+    // Both lines are of sources: no plugin wrote them.
+    assert_eq!(
+        site.ok(&["query", "users", "--provenance", "--format", "csv"])
+            .unwrap(),
+        "id,name,:seq,:plugin,:hash\n1,ada,2,,\n2,\"bob, \"\"the\"\" builder\",1,,\n"
+    );
+    assert_eq!(
+        site.json(&["query", "users", "--key", "1", "--json", "--provenance"])
+            .unwrap(),
+        json!({"row":{"id":1,"name":"ada"},"seq":2,"plugin":null,"version":null,"hash":null})
+    );
     let table = site.ok(&["query", "users", "--from", "2"]).unwrap();
     assert!(table.contains("bob") && !table.contains("ada"), "{table}");
 
@@ -160,6 +171,11 @@ fn rows_stored_before_a_column_had_a_type_are_shown_with_it() {
     assert_eq!(row, json!({"id": 1, "driver": 279}));
     let daemon = site.daemon().unwrap();
     assert_eq!(site.ok(&arguments).unwrap(), expected);
+    assert_eq!(
+        site.ok(&["query", "users", "--provenance", "--format", "csv"])
+            .unwrap(),
+        "id,driver,:seq,:plugin,:hash\n1,279,1,,\n2,397,2,,\n"
+    );
     daemon.end("TERM").unwrap();
 }
 

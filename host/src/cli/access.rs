@@ -115,6 +115,9 @@ impl Access {
                     parameters.extend(text.clone().map(|text| (name, text)));
                 }
                 parameters.extend(query.limit.map(|limit| ("limit", limit.to_string())));
+                if query.provenance {
+                    parameters.push(("provenance", true.to_string()));
+                }
                 client.get(
                     &format!("/v1/tables/{}/rows", segment(&query.table)),
                     &parameters,

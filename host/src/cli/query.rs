@@ -6,7 +6,10 @@ use clap::ValueEnum;
 use serde_json::value::RawValue;
 
 use super::{ConfigArg, Failure, access::Access, output};
-use crate::http::{RowsQuery, answers::Rows};
+use crate::http::{
+    RowsQuery,
+    answers::{Provenance, Rows},
+};
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +29,7 @@ enum Format {
     rulemill query order_lines --key 17                all rows whose composite key begins with 17\n  \
     rulemill query stock --key '\"Oslo, Norway\",17'     a composite key with a comma in a value\n  \
     rulemill query daily --from 2026-01-01 --to 2026-02-01\n  \
+    rulemill query product_totals --key 7 --provenance  which change and which code wrote it\n  \
     rulemill query product_totals --limit 1000000 --format csv > totals.csv")]
 pub(super) struct Args {
     /// The table
@@ -43,6 +47,9 @@ pub(super) struct Args {
     /// Rows at the most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Also what wrote each row: the number of the source change behind it, the plugin and its file's SHA-256
+    #[arg(long)]
+    provenance: bool,
     /// How to print them
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -69,6 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             to: args.to.clone(),
             limit: Some(limit),
             cursor,
+            provenance: args.provenance,
         })?;
         left = left.saturating_sub(page.rows.len() as u64);
         printer.page(&page)?;
@@ -90,6 +98,8 @@ struct Printer {
     format: Format,
     out: std::io::BufWriter<std::io::StdoutLock<'static>>,
     columns: Vec<String>,
+    /// Of what stands behind the columns.
+    headers: Vec<&'static str>,
     table_rows: Vec<Vec<String>>,
     started: bool,
 }
@@ -100,6 +110,7 @@ impl Printer {
             format,
             out: output::stdout(),
             columns: Vec::new(),
+            headers: Vec::new(),
             table_rows: Vec::new(),
             started: false,
         }
@@ -111,16 +122,30 @@ impl Printer {
             self.columns.clone_from(&page.columns);
             self.started = true;
             if self.format == Format::Csv {
-                writeln!(self.out, "{}", csv_line(&self.columns))?;
+                let mut headers = self.columns.clone();
+                headers.extend(headers_of(page).map(str::to_owned));
+                writeln!(self.out, "{}", csv_line(&headers))?;
             }
+            self.headers = headers_of(page).collect();
         }
-        for row in &page.rows {
+        for (place, row) in page.rows.iter().enumerate() {
+            let written = page.provenance.as_ref().and_then(|list| list.get(place));
+            let line = |null: &str| -> Result<Vec<String>, Failure> {
+                let mut line = cells(row, &self.columns, null)?;
+                line.extend(written.into_iter().flat_map(|by| written_cells(by, null)));
+                Ok(line)
+            };
             match self.format {
-                Format::Json => writeln!(self.out, "{}", row.get())?,
-                Format::Csv => {
-                    writeln!(self.out, "{}", csv_line(&cells(row, &self.columns, "")?))?;
-                }
-                Format::Table => self.table_rows.push(cells(row, &self.columns, "null")?),
+                Format::Json => match written {
+                    None => writeln!(self.out, "{}", row.get())?,
+                    Some(by) => {
+                        let line = WrittenRow { row, by };
+                        serde_json::to_writer(&mut self.out, &line).map_err(anyhow::Error::new)?;
+                        writeln!(self.out)?;
+                    }
+                },
+                Format::Csv => writeln!(self.out, "{}", csv_line(&line("")?))?,
+                Format::Table => self.table_rows.push(line("null")?),
             }
         }
         Ok(())
@@ -130,11 +155,34 @@ impl Printer {
         self.out.flush()?;
         if self.format == Format::Table {
             drop(self.out);
-            let headers: Vec<_> = self.columns.iter().map(String::as_str).collect();
+            let mut headers: Vec<_> = self.columns.iter().map(String::as_str).collect();
+            headers.extend(self.headers);
             output::table(&headers, self.table_rows, "no rows")?;
         }
         Ok(())
     }
+}
+
+/// A row with what wrote it, as a line of JSON.
+#[derive(serde::Serialize)]
+struct WrittenRow<'a> {
+    row: &'a RawValue,
+    #[serde(flatten)]
+    by: &'a Provenance,
+}
+
+/// What stands behind a page's columns: names that no column of a rule can have.
+fn headers_of(page: &Rows) -> impl Iterator<Item = &'static str> + use<> {
+    let headers = page
+        .provenance
+        .as_ref()
+        .map(|_| [":seq", ":plugin", ":hash"]);
+    headers.into_iter().flatten()
+}
+
+fn written_cells(by: &Provenance, null: &str) -> [String; 3] {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| null.to_owned());
+    [by.seq.to_string(), text(&by.plugin), text(&by.hash)]
 }
 
 /// A CSV line as RFC 4180 has it, without its end.

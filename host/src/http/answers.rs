@@ -77,8 +77,24 @@ pub struct Rows {
     pub columns: Vec<String>,
     /// The rows as JSON objects, in key order.
     pub rows: Vec<Box<RawValue>>,
+    /// What wrote each row, in the rows' order; only if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Vec<Provenance>>,
     /// What to pass as `cursor` for the page that follows; none on the last.
     pub next: Option<String>,
+}
+
+/// What wrote a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The source change behind it.
+    pub seq: u64,
+    /// The plugin; none for a row that came from a source, and so for the two below.
+    pub plugin: Option<String>,
+    /// The store's number for the plugin's version.
+    pub version: Option<u32>,
+    /// SHA-256 of the file that ran.
+    pub hash: Option<String>,
 }
 
 /// `GET /v1/rules`.

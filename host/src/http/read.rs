@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    answers::{BadInputInfo, BadInputs, DeadLetterInfo, DeadLetters, Rows, StatusAnswer, TailLine},
+    answers::{
+        BadInputInfo, BadInputs, DeadLetterInfo, DeadLetters, Provenance, Rows, StatusAnswer,
+        TailLine,
+    },
     problem::{Kind, Problem},
 };
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     engine::{PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
-    store::{self, DeadLetter, LetterState, Reader, RuleStatus, Store},
+    store::{self, DeadLetter, LetterState, PluginVersion, Reader, RuleStatus, Store, StoredRow},
 };
 
 /// Which rows of a table.
@@ -40,6 +43,9 @@ pub struct RowsQuery {
     pub limit: Option<u64>,
     /// Where the page before ended.
     pub cursor: Option<String>,
+    /// Whether to say what wrote each row.
+    #[serde(default)]
+    pub provenance: bool,
 }
 
 /// Which dead letters.
@@ -80,7 +86,12 @@ pub fn rows(reader: &Reader, limits: &Limits, query: &RowsQuery) -> Result<Rows,
         from = read_cursor(table, cursor)?;
     }
     let limit = page_limit(query.limit, limits)?;
+    let versions = match query.provenance {
+        true => Some(reader.plugin_versions().map_err(Problem::internal)?),
+        false => None,
+    };
     let mut rows = Vec::new();
+    let mut provenance = Vec::new();
     let (mut bytes, mut next) = (0, None);
     for found in reader
         .rows(table, &from, to.as_deref(), false)
@@ -94,14 +105,29 @@ pub fn rows(reader: &Reader, limits: &Limits, query: &RowsQuery) -> Result<Rows,
         let row = json_row(table, &stored.row)?;
         bytes += row.get().len();
         rows.push(row);
+        if let Some(versions) = &versions {
+            provenance.push(written_by(versions, &stored));
+        }
     }
     Ok(Rows {
         table: table.name.clone(),
         seq: reader.last_seq().0,
         columns: table.columns.iter().map(|c| c.name.clone()).collect(),
         rows,
+        provenance: versions.map(|_| provenance),
         next,
     })
+}
+
+fn written_by(versions: &[PluginVersion], row: &StoredRow) -> Provenance {
+    // A row whose version there isn't is for `verify` to report; its number is shown all the same.
+    let known = versions.iter().find(|version| version.id == row.version);
+    Provenance {
+        seq: row.seq.0,
+        plugin: known.map(|version| version.plugin.clone()),
+        version: (row.version != 0).then_some(row.version),
+        hash: known.map(|version| hex::encode(version.hash)),
+    }
 }
 
 fn range(table: &Table, query: &RowsQuery) -> Result<(Vec<u8>, Option<Vec<u8>>), Problem> {

@@ -153,6 +153,14 @@ async fn posted_changes_are_answered_once_they_can_be_read() {
     );
     assert_eq!(rows["seq"], 2);
     assert_eq!(rows["next"], Value::Null);
+    assert_eq!(rows.get("provenance"), None);
+    let written = rig
+        .get("/v1/tables/users/rows?provenance=true&limit=1")
+        .await;
+    assert_eq!(
+        written["provenance"],
+        json!([{"seq":1,"plugin":null,"version":null,"hash":null}])
+    );
     let debezium = json!({"payload":{"op":"u","before":null,"after":{"id":1,"name":"eve"},
         "source":{"table":"users"},"ts_ms":1}});
     let answer = rig.post("/v1/changes", &debezium.to_string()).await;
