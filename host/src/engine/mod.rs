@@ -63,6 +63,7 @@ pub use handle::{
     Control, ControlError, Handle, PluginEvent, PluginStatus, RuleStatusLine, SourceStatus, Status,
     StatusBoard,
 };
+pub(crate) use rebuild::is_shadow;
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
 pub use stepped::{Behind, Stepped};
 

@@ -222,13 +222,17 @@ impl Engine {
             .transpose()
     }
 
-    /// A rule by its full name, or by its own where that is unique.
+    /// A rule by its full name, or by its own where that is unique. A plugin that is being rebuilt has each rule twice: the
+    /// short name is that of the one that serves.
     fn find_rule(&self, name: &str) -> Result<(usize, String), ControlError> {
         if let Some(&place) = self.state_places.get(name) {
             return Ok((place, name.to_owned()));
         }
         let found: Vec<usize> = (0..self.states.len())
-            .filter(|&place| self.states[place].record.rule == name)
+            .filter(|&place| {
+                let record = &self.states[place].record;
+                record.rule == name && !rebuild::is_shadow(&record.plugin)
+            })
             .collect();
         match found[..] {
             [] => Err(ControlError::NoSuchRule(name.to_owned())),

@@ -30,7 +30,7 @@ pub(super) fn shadow(name: &str) -> String {
 }
 
 /// Whether this is the name of a shadow.
-pub(super) fn is_shadow(name: &str) -> bool {
+pub(crate) fn is_shadow(name: &str) -> bool {
     name.ends_with(SHADOW)
 }
 

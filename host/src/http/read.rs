@@ -20,7 +20,7 @@ use super::{
 use crate::{
     catalog::{Catalog, Table},
     change::Change,
-    engine::{PluginStatus, RuleStatusLine, Status},
+    engine::{self, PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
     store::{self, DeadLetter, LetterState, PluginVersion, Reader, RuleStatus, Store, StoredRow},
@@ -211,11 +211,10 @@ pub fn dead_letters(
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
         let full_name = format!("{}.{}", letter.plugin, letter.rule);
-        let asked_for = query
-            .rule
-            .as_ref()
-            .is_none_or(|rule| *rule == full_name || *rule == letter.rule)
-            && query.id.is_none_or(|id| id == letter.id)
+        let asked_for = query.rule.as_ref().is_none_or(|rule| {
+            let is_short = *rule == letter.rule && !engine::is_shadow(&letter.plugin);
+            *rule == full_name || is_short
+        }) && query.id.is_none_or(|id| id == letter.id)
             && query.after.is_none_or(|after| letter.id > after);
         if !asked_for {
             continue;

@@ -15,6 +15,7 @@ use std::{
 use rulemill::{
     change::RawOp,
     engine::{Backfill, Control, ControlError, OnError, PluginEvent, PluginOptions, TableOptions},
+    http::read,
     store::Store,
 };
 use rulemill_tests::{
@@ -141,6 +142,53 @@ fn rebuild(rig: &Rig, cancel: bool) -> Result<(), ControlError> {
         cancel,
         reply,
     })
+}
+
+/// While a plugin is rebuilt it has each rule twice.
+#[test]
+fn a_short_name_is_that_of_the_rule_that_serves() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    // The switch waits for whoever reads the tables.
+    pause_grand(&rig, true);
+    rig.load("shop", second::plugin, "2").unwrap_err();
+    rebuild(&rig, false).unwrap();
+    rig.wait_for(|status| status.rules["shop:rebuild.totals"].status == "running");
+    let rule = "totals".to_owned();
+    let paused: Result<String, ControlError> =
+        rig.handle.ask(|reply| Control::Pause { rule, reply });
+    assert_eq!(paused, Ok("shop.totals".to_owned()));
+    // Both fault on this one; only one is asked for.
+    let rule = "totals".to_owned();
+    let resumed: Result<String, ControlError> = rig.handle.ask(|reply| Control::Resume {
+        rule,
+        skip_gap: false,
+        reply,
+    });
+    assert_eq!(resumed, Ok("shop.totals".to_owned()));
+    rig.wait_for(|status| status.rules["shop.totals"].status == "running");
+    rig.apply(&[order(RawOp::Insert, 200, 1, 13)]).unwrap();
+    let shown = |rule: &str| -> Vec<String> {
+        let query = read::LettersQuery {
+            rule: Some(rule.to_owned()),
+            ..read::LettersQuery::default()
+        };
+        let reader = rig.store.reader().unwrap();
+        let letters = read::dead_letters(&reader, &options().limits, &query).unwrap();
+        let names = letters.dead_letters.into_iter().map(|letter| letter.rule);
+        names.collect()
+    };
+    assert_eq!(shown("totals"), ["shop.totals"]);
+    assert_eq!(shown("shop:rebuild.totals"), ["shop:rebuild.totals"]);
+    let dropped = rig.handle.ask(|reply| Control::DropDeadLetters {
+        rule: Some("totals".to_owned()),
+        id: None,
+        reply,
+    });
+    assert_eq!(dropped, Ok(1));
+    assert_eq!(shown("totals"), [""; 0]);
+    assert_eq!(shown("shop:rebuild.totals").len(), 1);
 }
 
 fn is_rebuilt(rig: &Rig) {
