@@ -53,7 +53,7 @@ limits! {
     bad_input_bytes_max: usize = 4 << 10,
     /// Dead letters kept for each source, at the most; the oldest go first.
     bad_input_kept_max: usize = 10_000,
-    /// Parked changes kept for each rule, at the most; then the rule is paused.
+    /// Parked changes kept for each rule, at the most, and rows of which it has missed changes; then the rule is paused.
     dead_letters_max: usize = 100_000,
     /// Parked changes kept for each rule, in bytes of their rows and keys, at the most; then the rule is paused.
     dead_letters_bytes_max: usize = 256 << 20,

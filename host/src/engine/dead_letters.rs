@@ -207,6 +207,9 @@ impl Engine {
         rule: Option<usize>,
         id: Option<u64>,
     ) -> Result<Result<u64, ControlError>, Fatal> {
+        if let Err(error) = self.room_to_drop(rule, id) {
+            return Ok(Err(error));
+        }
         let mut write_set = WriteSet::default();
         // Skipped changes are only kept to be read.
         for (place, state) in self.states.iter_mut().enumerate() {
@@ -286,6 +289,25 @@ impl Engine {
             });
         }
         Ok(Ok(dropped))
+    }
+
+    /// Whether what a rule last saw of the rows whose changes are given up can be kept.
+    fn room_to_drop(&self, rule: Option<usize>, id: Option<u64>) -> Result<(), ControlError> {
+        let max = self.limits.dead_letters_max;
+        // That nothing is chosen is said later.
+        for (state, keys) in self.chosen(rule, id).unwrap_or_default() {
+            let is_given_up = |letters: &[Letter]| id.is_none() || letters.len() == 1;
+            let keys = keys.iter().filter(|(letters, _)| is_given_up(letters));
+            let (opened, open) = (keys.count(), self.states[state].gaps.len());
+            if opened > 0 && opened + open > max {
+                return Err(ControlError::Conflict(format!(
+                    "rule {} has missed changes of {open} rows that have not changed since, and would miss those of {opened} more; \
+                     limits.dead_letters_max allows {max}: retry the parked changes, drop fewer, or raise the limit",
+                    self.states[state].full_name()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The plugin and the rule that a state is of, and the rule's input, if it is loaded.

@@ -392,6 +392,21 @@ impl Engine {
         };
         let place = self.state_of(plugin, rule);
         let version = self.plugins[plugin].version;
+        let state = &mut self.states[place];
+        if leaves_gap(change)
+            && !state.gaps.contains_key(&change.key)
+            && state.gaps.len() >= self.limits.dead_letters_max
+        {
+            let reason = format!(
+                "it has missed changes of {} rows that have not changed since, and limits.dead_letters_max allows no more: load a \
+                 version that takes them, or raise the limit, then resume the rule",
+                state.gaps.len()
+            );
+            tracing::error!(rule = state.full_name(), reason, "paused");
+            state.record.version = version;
+            self.stop_before(place, item, RuleStatus::Tripped(reason), write_set);
+            return;
+        }
         let skipped = LetterState::Skipped;
         let id = self.write_letter(place, version, item, change, message, skipped, write_set);
         let state = &mut self.states[place];
@@ -446,15 +461,11 @@ impl Engine {
         place: Option<Order>,
         write_set: &mut WriteSet,
     ) {
-        // Without a mirror the row before may not be known; then nothing can be mended.
-        let is_known = change.before.is_some() || change.op == Op::Insert;
-        let state = &mut self.states[state];
-        if !is_known
-            || change.before == change.after
-            || state.gaps.len() >= self.limits.dead_letters_max
-        {
+        if !leaves_gap(change) {
             return;
         }
+        // Whoever passes a change over has made sure that there is room.
+        let state = &mut self.states[state];
         write_set.gaps.push(Gap {
             plugin: state.record.plugin.clone(),
             rule: state.record.rule.clone(),
@@ -484,4 +495,11 @@ impl Engine {
             });
         }
     }
+}
+
+/// Whether a rule that doesn't get this change no longer knows the row. Without a mirror the row before may not be known; then
+/// nothing can be mended.
+fn leaves_gap(change: &Change) -> bool {
+    let is_known = change.before.is_some() || change.op == Op::Insert;
+    is_known && change.before != change.after
 }
