@@ -714,3 +714,60 @@ fn a_plugin_that_does_not_fit_is_refused_and_the_old_one_goes_on() {
     );
     rig.stop().unwrap();
 }
+
+/// A rule that doesn't return before it is told to.
+mod slow {
+    use std::sync::{Condvar, Mutex};
+
+    use rulemill_sdk::prelude::*;
+
+    pub static MAY_RETURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+    #[derive(Row)]
+    #[table(source = "orders")]
+    pub struct Order {
+        #[key]
+        id: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "slow")]
+    pub struct Slow {
+        #[key]
+        id: i64,
+    }
+
+    #[rule]
+    pub fn slow(change: Change<Order>, slow: &mut Table<Slow>) -> Outcome {
+        let (lock, told) = &MAY_RETURN;
+        let may_return = lock.lock().unwrap();
+        drop(told.wait_while(may_return, |may| !*may).unwrap());
+        slow.entry(change.row().id)?;
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(slow);
+}
+
+#[test]
+fn a_call_that_takes_long_is_told_while_it_does() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let plugins = [("slow", slow::plugin as Make, "1")];
+    let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
+    let change = TestChange {
+        table: "orders",
+        op: RawOp::Insert,
+        row: vec![("id", ValueRef::I64(1))],
+        time: Some(1),
+    };
+    rig.handle.submit(rig.batch(&[change]).unwrap()).unwrap();
+    rig.wait_for(|_| rig.handle.board.long_call().is_some());
+    let call = rig.handle.board.long_call().unwrap();
+    assert_eq!((&*call.plugin, call.items), ("slow", 1));
+    assert!(call.taken_ms >= 1_000, "{call:?}");
+    let (lock, told) = &slow::MAY_RETURN;
+    *lock.lock().unwrap() = true;
+    told.notify_all();
+    rig.wait_for(|_| rig.rows("slow").unwrap() == ["id=1"]);
+    assert_eq!(rig.handle.board.long_call(), None);
+}

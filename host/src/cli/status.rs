@@ -71,6 +71,15 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
 fn attention(status: &Status) -> Option<String> {
     let mut found = Vec::new();
     found.extend(status.waiting.clone());
+    found.extend(status.call.as_ref().map(|call| {
+        format!(
+            "plugin {} has been called with {} changes since {} ({:.1} s) and everything waits for it",
+            call.plugin,
+            call.items,
+            call.since.as_deref().unwrap_or("-"),
+            call.taken_ms as f64 / 1_000.0
+        )
+    }));
     let refused = status.plugins.iter().filter(|(_, p)| p.refused.is_some());
     found.extend(refused.map(|(name, _)| format!("plugin {name} refused")));
     for (name, rule) in &status.rules {
@@ -99,7 +108,7 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{PluginStatus, RuleStatusLine, SourceStatus};
+    use crate::engine::{LongCall, PluginStatus, RuleStatusLine, SourceStatus};
 
     #[test]
     fn what_needs_attention_is_one_line() {
@@ -125,9 +134,15 @@ mod tests {
             ..SourceStatus::default()
         };
         status.sources.insert("inbox".into(), source);
+        status.call = Some(LongCall {
+            plugin: "a".into(),
+            items: 3,
+            since: Some("2026-01-31T12:00:00Z".into()),
+            taken_ms: 4_250,
+        });
         assert_eq!(
             attention(&status).unwrap(),
-            "plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; source inbox halted; bad lines from inbox: 3"
+            "plugin a has been called with 3 changes since 2026-01-31T12:00:00Z (4.2 s) and everything waits for it; plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; source inbox halted; bad lines from inbox: 3"
         );
     }
 }

@@ -1,9 +1,14 @@
 //! How the rest of the host talks to the engine: batches in, commands in, status out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
+use rulemill_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,8 +36,21 @@ pub struct Handle {
 pub struct StatusBoard {
     current: ArcSwap<Status>,
     writing: std::sync::Mutex<()>,
+    /// The plugin that is being called: apart from the rest, since that is often.
+    calling: std::sync::Mutex<Option<Calling>>,
     changed: tokio::sync::Notify,
 }
+
+/// A plugin that is being called.
+#[derive(Debug)]
+struct Calling {
+    plugin: Arc<str>,
+    items: usize,
+    since: Instant,
+}
+
+/// A call is shown once it takes as long as this.
+const LONG_CALL: Duration = Duration::from_secs(1);
 
 impl StatusBoard {
     /// The latest status.
@@ -51,6 +69,47 @@ impl StatusBoard {
         change(&mut copy);
         self.current.store(Arc::new(copy));
         self.changed.notify_waiters();
+    }
+
+    /// Notes that a plugin is being called with so many items.
+    pub(crate) fn begin_call(&self, plugin: Arc<str>, items: usize, since: Instant) {
+        *self.calling() = Some(Calling {
+            plugin,
+            items,
+            since,
+        });
+    }
+
+    /// Notes that it has returned.
+    pub(crate) fn end_call(&self) {
+        *self.calling() = None;
+    }
+
+    fn calling(&self) -> std::sync::MutexGuard<'_, Option<Calling>> {
+        self.calling
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The plugin that is being called, if that has taken long.
+    pub fn long_call(&self) -> Option<LongCall> {
+        let calling = self.calling();
+        let calling = calling.as_ref()?;
+        let taken = calling.since.elapsed();
+        if taken < LONG_CALL {
+            return None;
+        }
+        let since = SystemTime::now().checked_sub(taken)?;
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(LongCall {
+            plugin: calling.plugin.to_string(),
+            items: calling.items as u64,
+            since: i64::try_from(since.as_micros())
+                .ok()
+                .and_then(Timestamp::from_micros)
+                .map(|at| at.to_string()),
+            taken_ms: taken.as_millis() as u64,
+        })
     }
 
     /// Resolves at the next change after this call (not after its first poll), so: call this, look, wait.
@@ -79,12 +138,28 @@ pub struct Status {
     pub commits: u64,
     /// The latest commit time seen, as a timestamp.
     pub watermark: Option<String>,
+    /// A plugin that has not returned for long; the engine does nothing else meanwhile.
+    #[serde(default)]
+    pub call: Option<LongCall>,
     /// Sources by name.
     pub sources: BTreeMap<String, SourceStatus>,
     /// Plugins by name.
     pub plugins: BTreeMap<String, PluginStatus>,
     /// Rules by full name (`plugin.rule`).
     pub rules: BTreeMap<String, RuleStatusLine>,
+}
+
+/// A call of a plugin that takes long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongCall {
+    /// The plugin.
+    pub plugin: String,
+    /// Changes and timers that it is called with, in several calls where one of them makes it fault.
+    pub items: u64,
+    /// When it began.
+    pub since: Option<String>,
+    /// How long ago that is, in milliseconds.
+    pub taken_ms: u64,
 }
 
 /// A source, as `status` shows it.

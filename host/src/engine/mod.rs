@@ -60,8 +60,8 @@ use crate::{
 };
 
 pub use handle::{
-    Control, ControlError, Handle, PluginEvent, PluginStatus, RuleStatusLine, SourceStatus, Status,
-    StatusBoard,
+    Control, ControlError, Handle, LongCall, PluginEvent, PluginStatus, RuleStatusLine,
+    SourceStatus, Status, StatusBoard,
 };
 pub(crate) use rebuild::is_shadow;
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};

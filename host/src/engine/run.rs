@@ -13,6 +13,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
 use crate::{
@@ -85,6 +86,21 @@ pub(super) enum Outcome {
 impl Engine {
     /// Calls the plugin for these items and takes its effects.
     pub(super) fn run_items(
+        &mut self,
+        plugin: usize,
+        items: Vec<Item<'_>>,
+        watermark: i64,
+        output: &mut Output<'_>,
+    ) -> Result<(), Fatal> {
+        let name = self.plugins[plugin].name.clone();
+        self.board.begin_call(name, items.len(), Instant::now());
+        let result = self.run_parts(plugin, items, watermark, output);
+        self.board.end_call();
+        result
+    }
+
+    /// The same, however many calls it takes.
+    fn run_parts(
         &mut self,
         plugin: usize,
         items: Vec<Item<'_>>,

@@ -48,7 +48,8 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusAnswer>,
     let board = api.handle.board.clone();
     let store = api.handle.store.clone();
     super::blocking(move || {
-        let status = crate::engine::Status::clone(&board.load());
+        let mut status = crate::engine::Status::clone(&board.load());
+        status.call = board.long_call();
         read::status(&store, status, true).map(Json)
     })
     .await

@@ -140,6 +140,25 @@ fn user(id: i64, name: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_call_that_takes_long_is_shown_until_it_returns() {
+    let rig = rig(Limits::default());
+    let board = &rig.handle.board;
+    let now = std::time::Instant::now();
+    board.begin_call("shop".into(), 3, now);
+    assert_eq!(rig.get("/v1/status").await["call"], Value::Null);
+    let earlier = now - std::time::Duration::from_secs(5);
+    board.begin_call("shop".into(), 3, earlier);
+    let call = rig.get("/v1/status").await["call"].clone();
+    assert_eq!(call["plugin"], "shop");
+    assert_eq!(call["items"], 3);
+    assert!(call["taken_ms"].as_u64().unwrap() >= 5_000, "{call}");
+    assert!(call["since"].as_str().unwrap().ends_with('Z'), "{call}");
+    board.end_call();
+    assert_eq!(rig.get("/v1/status").await["call"], Value::Null);
+    rig.stop();
+}
+
+#[tokio::test]
 async fn posted_changes_are_answered_once_they_can_be_read() {
     let rig = rig(Limits::default());
     let answer = rig
