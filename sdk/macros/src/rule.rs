@@ -249,13 +249,13 @@ fn write(function: &ItemFn, input: &Type, arguments: &[&Type]) -> TokenStream {
 
         impl ::rulemill_sdk::__private::Rule for #ident {
             fn bind(
-                plan: &mut ::rulemill_sdk::__private::Plan,
+                __plan: &mut ::rulemill_sdk::__private::Plan,
             ) -> ::core::result::Result<
                 ::std::boxed::Box<dyn ::rulemill_sdk::__private::RuleCall>,
                 ::std::string::String,
             > {
                 #bind(
-                    plan,
+                    __plan,
                     #name,
                     [#(#declares),*],
                     |__input: #input, [#(#slots),*], __call| -> ::rulemill_sdk::Outcome {
