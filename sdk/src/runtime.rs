@@ -373,7 +373,8 @@ impl Built {
         Ok(())
     }
 
-    /// Fires the timers of this batch that the watermark has reached, and those that they set.
+    /// Fires the timers of this batch that the watermark has reached, and those that they set. What it can't fire it reports as a fault
+    /// at the item at hand: the host ends the batch before that, and fires the timer itself.
     fn fire_due(
         &mut self,
         header: &ItemHeader,
@@ -389,17 +390,22 @@ impl Built {
                 due: Timestamp::from_micros(due.0).ok_or(DecodeError::OutOfRange("a timer"))?,
             };
             let (rule, time) = (due.1, due.0);
-            // The host can park only a timer that it sent itself: one that fails here stays set,
-            // and fires again, from there.
             let at = (progress.item, INNER_TIMER);
             let outcome = self.attempt(rule, header, time, Item::Timer(timer), at, progress)?;
             let fired = progress.saves.then(|| (rule, due.2.clone()));
-            if outcome.is_err() {
+            if let Err(error) = outcome {
+                let message = error::message(&error);
+                progress.write(|effects| effects.fault(rule, at.0, &message));
                 self.timers().put_back(due, progress.item);
             }
             if let Some(fired) = fired {
                 progress.write(|done| self.timers().save_one(&fired, done));
             }
+        }
+        while let Some(rule) = self.timers().take_held(progress.watermark, before) {
+            let message = "a timer of it is due, and the host holds it";
+            let item = progress.item;
+            progress.write(|effects| effects.fault(rule, item, message));
         }
         Ok(())
     }

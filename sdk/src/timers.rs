@@ -50,6 +50,8 @@ pub struct Timers {
     call: Call,
     /// Rules whose timers don't fire in this batch, as bits.
     held: u64,
+    /// Those of them of which one has come due.
+    held_due: u64,
 }
 
 /// What became of a timer in this batch.
@@ -249,9 +251,9 @@ impl Timers {
         item: u32,
     ) -> Option<(i64, u16, String)> {
         let held = self.held;
-        let fires = |rule: u16| held & 1u64.checked_shl(rule.into()).unwrap_or(0) == 0;
-        let first = self.queue.iter().find(|(_, rule, _)| fires(*rule))?;
-        if first.0 > watermark || before.is_some_and(|before| first >= before) {
+        let mut due = self.queue.iter().take_while(|(due, ..)| *due <= watermark);
+        let first = due.find(|(_, rule, _)| bit(*rule) & held == 0)?;
+        if before.is_some_and(|before| first >= before) {
             return None;
         }
         let (due, rule, key) = first.clone();
@@ -264,7 +266,27 @@ impl Timers {
         Some((due, rule, key))
     }
 
-    /// Puts a timer back whose rule failed: the host will fire it, and park it if it fails again.
+    /// A rule of which a timer is due at `watermark` and, where `before` is given, comes before that one, but doesn't
+    /// fire since the host holds it; each only once in a batch.
+    pub(crate) fn take_held(
+        &mut self,
+        watermark: i64,
+        before: Option<&(i64, u16, String)>,
+    ) -> Option<u16> {
+        let held = self.held & !self.held_due;
+        if held == 0 {
+            return None;
+        }
+        let due = self.queue.iter().take_while(|timer| {
+            timer.0 <= watermark && before.is_none_or(|before| *timer < before)
+        });
+        let mut rules = due.map(|(_, rule, _)| *rule);
+        let rule = rules.find(|rule| bit(*rule) & held != 0)?;
+        self.held_due |= bit(rule);
+        Some(rule)
+    }
+
+    /// Puts a timer back whose rule failed: the host will fire it, and set it aside if it fails again.
     /// It does not fire again in this batch.
     pub(crate) fn put_back(&mut self, (due, rule, key): (i64, u16, String), item: u32) {
         self.states.insert(
@@ -318,5 +340,11 @@ impl Timers {
         self.queue.clear();
         self.journal.clear();
         self.held = 0;
+        self.held_due = 0;
     }
+}
+
+/// A rule in a mask; one that a mask can't have is none.
+fn bit(rule: u16) -> u64 {
+    1u64.checked_shl(rule.into()).unwrap_or(0)
 }

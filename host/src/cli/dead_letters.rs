@@ -1,4 +1,4 @@
-//! `rulemill dead-letters`: changes that a rule could not handle, and input that a source could not
+//! `rulemill dead-letters`: changes and timers that a rule could not handle, and input that a source could not
 //! take.
 
 use super::{ConfigArg, Failure, JsonArg, access::Access, output};
@@ -11,7 +11,7 @@ use crate::http::{
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  \
-    rulemill dead-letters                              parked changes of every rule\n  \
+    rulemill dead-letters                              what is parked, of every rule\n  \
     rulemill dead-letters --rule shop.product_totals\n  \
     rulemill dead-letters show 17\n  \
     rulemill dead-letters retry                        all, oldest first, through the rules as they are now\n  \
@@ -31,11 +31,11 @@ enum Action {
     List(List),
     /// Show one whole
     Show(Show),
-    /// Run parked changes again, oldest first; one by its number with those before it of the same key
+    /// Run what is parked again, oldest first; one by its number with those before it of the same key
     Retry(Pick),
-    /// Give parked changes up; they are gone then
+    /// Give up what is parked; it is gone then
     ///
-    /// The rows stay as they are, only the rule never sees these changes. The next change of such a row comes to the rule with the row that it
+    /// A dropped timer has never fired. Of dropped changes the rows stay as they are, only the rule never sees these changes. The next change of such a row comes to the rule with the row that it
     /// last saw as the row before, so that running totals stay right; until then they are as they were. What only waited behind a
     /// dropped change is handed to the rule.
     Drop(Pick),
@@ -135,7 +135,8 @@ fn print(found: DeadLetters) -> Result<(), Failure> {
                 letter.id.to_string(),
                 letter.rule.clone(),
                 letter.seq.to_string(),
-                letter.table.clone(),
+                // No table can be called so.
+                letter.table.clone().unwrap_or_else(|| "(timer)".into()),
                 letter.key.get().to_owned(),
                 output::short(&letter.error, 100),
             ]
@@ -144,7 +145,7 @@ fn print(found: DeadLetters) -> Result<(), Failure> {
     output::table(
         &["ID", "RULE", "SEQ", "TABLE", "KEY", "ERROR"],
         rows,
-        "no parked changes",
+        "nothing is parked",
     )?;
     more(found.next);
     Ok(())

@@ -85,10 +85,15 @@ impl Engine {
             });
         }
         output.write_set.tables.append(&mut by_table);
-        // Timers that were delivered are spent, unless the effects set them again.
+        // Timers that were delivered are spent, unless the effects set them again. One that was parked has long been, and what is set
+        // under its key is another.
         let mut timers: Vec<TimerWrite> = Vec::new();
         let rules = &self.plugins[plugin].plugin.manifest().rules;
-        for &place in places {
+        let delivered = match output.retry {
+            Some(_) => &[],
+            None => places,
+        };
+        for &place in delivered {
             let item = &items[place as usize];
             if item.rules != 0
                 && let Body::Timer { rule, key, .. } = &item.body

@@ -1,31 +1,35 @@
-//! Parked changes: run again, or given up.
+//! Parked changes and timers: run again, or given up.
 //!
 //! A retry is work like catching up: it goes on in steps between live batches, a bounded number of keys in each, every
 //! key's changes in order and in one write set. What a step finds parked is what it runs, so that a change which came to stand
 //! behind the others meanwhile goes with them.
+//!
+//! A change that is retried sees other tables as of itself. A timer sees them as they are now, as one does whose rule stood still when
+//! it came due; only its own time is the old one. Timers go one a call: a guest takes the second of a key for one that the first
+//! has moved.
 
 use std::collections::VecDeque;
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    change::{Key, Op},
-    store::{DeadLetter, LetterState, WriteSet},
+    change::{Change, Op, Seq},
+    store::{DeadLetter, LetterState, ParkedChange, Reader, Subject, WriteSet},
 };
 
 use super::{
     ControlError, Engine, Fatal,
-    items::Item,
+    items::{Body, Item},
     run::{Failed, Output},
-    state::{Letter, Order},
+    state::{Letter, Line, Order},
 };
 
-/// A rule's parked changes of one key, up to a number.
+/// What a rule has parked in one line, up to a number.
 #[derive(Debug)]
 pub(super) struct Chosen {
     /// The rule's full name: its place among the states may change meanwhile.
     rule: String,
-    key: Key,
+    line: Line,
     up_to: u64,
 }
 
@@ -68,14 +72,14 @@ impl Engine {
         for (state, keys) in self.chosen(rule, id)? {
             if self.runs_as(state).is_none() {
                 return Err(ControlError::Conflict(format!(
-                    "the parked changes of rule {} can't be retried: its plugin isn't loaded",
+                    "what rule {} has parked can't be retried: its plugin isn't loaded",
                     self.states[state].full_name()
                 )));
             }
-            for (_, key) in keys {
+            for (_, line) in keys {
                 found.push_back(Chosen {
                     rule: self.states[state].full_name(),
-                    key,
+                    line,
                     up_to: id.unwrap_or(u64::MAX),
                 });
             }
@@ -92,9 +96,11 @@ impl Engine {
             // What is parked is read from the disk.
             self.settle_all()?;
         }
-        let oldest = retry.left.iter().filter_map(|chosen| {
+        let of_changes = retry.left.iter();
+        let of_changes = of_changes.filter(|chosen| !chosen.line.is_of_timers());
+        let oldest = of_changes.filter_map(|chosen| {
             let state = *self.state_places.get(&chosen.rule)?;
-            let letters = self.states[state].parked.get(&chosen.key)?;
+            let letters = self.states[state].parked.get(&chosen.line)?;
             letters.iter().map(|letter| letter.cause).min()
         });
         if let Some(oldest) = oldest.min()
@@ -131,7 +137,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Runs parked changes through their rules; gives how many went through and how many stay.
+    /// Runs parked changes and timers through their rules; gives how many went through and how many stay.
     fn run_letters(&mut self, batches: Vec<Batch>) -> Result<(u64, u64), Fatal> {
         let (mut settled, mut kept) = (0, 0);
         if batches.is_empty() {
@@ -146,20 +152,31 @@ impl Engine {
                 kept += letters.len() as u64;
                 continue;
             };
-            // Rows of a table that has been rebuilt since can't be read as the new one's: they can only be dropped.
-            let table = self.plugins[plugin].tables[usize::from(input)].id;
+            // Rows of a table that has been rebuilt since can't be read as the new one's, nor timers by a rule that is now called
+            // for changes: they can only be dropped.
+            let table = input.map(|input| self.plugins[plugin].tables[usize::from(input)].id);
             let parked = letters.len() as u64;
-            letters.retain(|letter| letter.table == table);
+            letters.retain(|letter| match &letter.subject {
+                Subject::Change(change) => table == Some(change.table),
+                Subject::Timer(_) => table.is_none(),
+            });
             kept += parked - letters.len() as u64;
-            letters.sort_by_key(Order::of);
-            let changes: Vec<_> = letters.iter().map(DeadLetter::change).collect();
-            let items = changes
-                .iter()
-                .zip(&letters)
-                .map(|(change, letter)| Item::of_change(change, letter.nth, input, 1 << rule))
-                .collect();
+            match input {
+                Some(_) => letters.sort_by_key(Order::of),
+                None => letters.sort_by_key(|letter| letter.id),
+            }
+            let changes: Vec<Change> = letters.iter().filter_map(DeadLetter::change).collect();
+            let (items, part_max): (Vec<Item<'_>>, usize) = match input {
+                Some(input) => {
+                    let items = changes.iter().zip(&letters).map(|(change, letter)| {
+                        Item::of_change(change, letter.nth, input, 1 << rule)
+                    });
+                    (items.collect(), self.part_max(plugin, rule))
+                }
+                None => (timers_again(&letters, rule as u16, seq), 1),
+            };
+            let orders: Vec<Order> = items.iter().map(Item::order).collect();
             let mut failed = Failed::new();
-            let part_max = self.part_max(plugin, rule);
             let mut output = Output {
                 write_set: &mut write_set,
                 derived: &mut derived,
@@ -170,9 +187,9 @@ impl Engine {
             };
             self.run_items(plugin, items, i64::MIN, &mut output)?;
             let version = self.plugins[plugin].version;
-            for letter in letters {
-                let order = Order::of(&letter);
-                match failed.get(&letter.key[..]) {
+            for (letter, order) in letters.into_iter().zip(orders) {
+                let line = Line::of(&letter.subject);
+                match failed.get(&line) {
                     Some((first, _)) if order > *first => kept += 1,
                     Some((first, message)) if order == *first => {
                         kept += 1;
@@ -186,7 +203,7 @@ impl Engine {
                         });
                     }
                     _ => {
-                        self.states[state].unpark(&letter.key, letter.id);
+                        self.states[state].unpark(&line, letter.id);
                         write_set.settled_dead_letters.push(letter.id);
                         settled += 1;
                     }
@@ -201,7 +218,7 @@ impl Engine {
         Ok((settled, kept))
     }
 
-    /// Gives parked changes up: the next change of each row is told to the rule as from what it last saw.
+    /// Gives up what is parked: of changes, the next one of each row is told to the rule as from what it last saw.
     pub(super) fn drop_dead_letters(
         &mut self,
         rule: Option<usize>,
@@ -228,52 +245,48 @@ impl Engine {
         };
         self.settle_all()?;
         let snapshot = self.view.snapshot().clone();
-        let read = |letter: &Letter| -> Result<DeadLetter, Fatal> {
-            let found = snapshot.dead_letter(letter.id)?;
-            found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
-        };
         let mut dropped = write_set.settled_dead_letters.len() as u64;
         let mut go_on = VecDeque::new();
-        for (state, keys) in chosen {
-            for (letters, key) in keys {
-                let given_up: Vec<Letter> = letters
+        for (state, lines) in chosen {
+            for (letters, line) in lines {
+                // All of a line, or one.
+                let first = letters
                     .iter()
-                    .filter(|letter| id.is_none_or(|id| id == letter.id))
-                    .copied()
-                    .collect();
-                let (Some(first), Some(last)) = (given_up.first(), given_up.last()) else {
-                    continue;
+                    .position(|letter| id.is_none_or(|id| id == letter.id));
+                let Some(first) = first else { continue };
+                let len = id.map_or(letters.len(), |_| 1);
+                let (given_up, behind) = letters[first..].split_at(len);
+                let next = match behind.first() {
+                    Some(next) => Some(letter_of(&snapshot, next)?),
+                    None => None,
                 };
-                let mut change = read(first)?.change();
-                change.after = match first.id == last.id {
-                    true => change.after,
-                    false => read(last)?.change().after,
-                };
-                for letter in &given_up {
-                    self.states[state].unpark(&key, letter.id);
+                // What only waited for the one that is gone has nothing to wait for.
+                let waited = next.as_ref().map(|next| next.state) == Some(LetterState::Waiting);
+                if first == 0 && waited && self.runs_as(state).is_some() {
+                    go_on.push_back(Chosen {
+                        rule: self.states[state].full_name(),
+                        line: line.clone(),
+                        up_to: u64::MAX,
+                    });
+                }
+                for letter in given_up {
+                    self.states[state].unpark(&line, letter.id);
                     write_set.settled_dead_letters.push(letter.id);
                     dropped += 1;
                 }
-                match letters.iter().find(|letter| letter.order > last.order) {
-                    None => self.open_gap(state, &change, None, &mut write_set),
-                    Some(next) => {
-                        let next = read(next)?;
-                        let waits = next.state == LetterState::Waiting;
-                        let before = change.before.map(|row| row.to_vec());
-                        write_set.dead_letters.push(DeadLetter {
-                            op: Op::between(&before, &next.after),
-                            before,
-                            ..next
-                        });
-                        // What only waited for the one that is gone has nothing to wait for.
-                        let was_first = letters.first().is_some_and(|head| head.id == first.id);
-                        if was_first && waits && self.runs_as(state).is_some() {
-                            go_on.push_back(Chosen {
-                                rule: self.states[state].full_name(),
-                                key: key.clone(),
-                                up_to: u64::MAX,
-                            });
-                        }
+                let of_change = |letter: &Letter| -> Result<Option<Change>, Fatal> {
+                    Ok(letter_of(&snapshot, letter)?.change())
+                };
+                if let [first, .., last] | [first @ last] = given_up
+                    && let (Some(first), Some(last)) = (of_change(first)?, of_change(last)?)
+                {
+                    let change = Change {
+                        after: last.after,
+                        ..first
+                    };
+                    match next {
+                        None => self.open_gap(state, &change, None, &mut write_set),
+                        Some(next) => write_set.dead_letters.push(told_from(&change, next)),
                     }
                 }
                 self.states[state].dirty = true;
@@ -297,7 +310,9 @@ impl Engine {
         // That nothing is chosen is said later.
         for (state, keys) in self.chosen(rule, id).unwrap_or_default() {
             let is_given_up = |letters: &[Letter]| id.is_none() || letters.len() == 1;
-            let keys = keys.iter().filter(|(letters, _)| is_given_up(letters));
+            let keys = keys
+                .iter()
+                .filter(|(letters, line)| !line.is_of_timers() && is_given_up(letters));
             let (opened, open) = (keys.count(), self.states[state].gaps.len());
             if opened > 0 && opened + open > max {
                 return Err(ControlError::Conflict(format!(
@@ -310,45 +325,45 @@ impl Engine {
         Ok(())
     }
 
-    /// The plugin and the rule that a state is of, and the rule's input, if it is loaded.
-    fn runs_as(&self, state: usize) -> Option<(usize, usize, u16)> {
+    /// The plugin and the rule that a state is of, and the rule's input if it is called for changes, if it is loaded.
+    fn runs_as(&self, state: usize) -> Option<(usize, usize, Option<u16>)> {
         let name = self.states[state].full_name();
         self.plugins.iter().enumerate().find_map(|(place, plugin)| {
             let mut rules = plugin.rules.iter();
             let rule = rules.position(|rule| *rule.full_name == *name)?;
-            Some((place, rule, plugin.rules[rule].input?))
+            Some((place, rule, plugin.rules[rule].input))
         })
     }
 
-    /// The parked changes that are chosen, by rule and key, each key's in order; keys in the order of their first.
+    /// What is parked and chosen, by rule and line, each in order; lines in the order of their first.
     #[expect(clippy::type_complexity, reason = "said in the sentence above")]
     fn chosen(
         &self,
         rule: Option<usize>,
         id: Option<u64>,
-    ) -> Result<Vec<(usize, Vec<(Vec<Letter>, Key)>)>, ControlError> {
+    ) -> Result<Vec<(usize, Vec<(Vec<Letter>, Line)>)>, ControlError> {
         let mut chosen = Vec::new();
         for (place, state) in self.states.iter().enumerate() {
             if rule.is_some_and(|rule| rule != place) {
                 continue;
             }
-            let mut keys: Vec<(Vec<Letter>, Key)> = state
+            let mut lines: Vec<(Vec<Letter>, Line)> = state
                 .parked
                 .iter()
                 .filter(|(_, letters)| {
                     id.is_none_or(|id| letters.iter().any(|letter| letter.id == id))
                 })
-                .map(|(key, letters)| (letters.clone(), key.clone()))
+                .map(|(line, letters)| (letters.clone(), line.clone()))
                 .collect();
-            keys.sort_by_key(|(letters, _)| letters.first().map(|first| first.order));
-            if !keys.is_empty() {
-                chosen.push((place, keys));
+            lines.sort_by_key(|(letters, _)| letters.first().map(|first| (first.order, first.id)));
+            if !lines.is_empty() {
+                chosen.push((place, lines));
             }
         }
         match id {
             Some(id) if self.states.iter().any(|state| state.skipped.contains(&id)) => {
                 Err(ControlError::Conflict(format!(
-                    "change {id} was skipped, and is kept only to be read: the next change of its row makes up for it"
+                    "dead letter {id} was skipped, and is kept only to be read"
                 )))
             }
             Some(id) if chosen.is_empty() => Err(ControlError::NoSuchDeadLetter(id)),
@@ -356,10 +371,10 @@ impl Engine {
         }
     }
 
-    /// The parked changes of a key, from the disk.
+    /// What is parked in a line, from the disk.
     fn letters_of(&self, chosen: &Chosen) -> Result<Vec<DeadLetter>, Fatal> {
         let state = self.state_places.get(&chosen.rule);
-        let Some(letters) = state.and_then(|&state| self.states[state].parked.get(&chosen.key))
+        let Some(letters) = state.and_then(|&state| self.states[state].parked.get(&chosen.line))
         else {
             return Ok(Vec::new());
         };
@@ -370,10 +385,50 @@ impl Engine {
         let snapshot = self.view.snapshot();
         letters[..end]
             .iter()
-            .map(|letter| {
-                let found = snapshot.dead_letter(letter.id)?;
-                found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
-            })
+            .map(|letter| letter_of(snapshot, letter))
             .collect()
     }
+}
+
+/// A parked change or timer, from the disk.
+fn letter_of(snapshot: &Reader, letter: &Letter) -> Result<DeadLetter, Fatal> {
+    let found = snapshot.dead_letter(letter.id)?;
+    found.ok_or_else(|| Fatal::Store(format!("dead letter {} is gone", letter.id)))
+}
+
+/// What stands behind changes that are dropped, told as from the row before them.
+fn told_from(dropped: &Change, next: DeadLetter) -> DeadLetter {
+    let Subject::Change(change) = next.subject else {
+        return next;
+    };
+    let before = dropped.before.as_ref().map(|row| row.to_vec());
+    DeadLetter {
+        subject: Subject::Change(ParkedChange {
+            op: Op::between(&before, &change.after),
+            before,
+            ..change
+        }),
+        ..next
+    }
+}
+
+/// The items of parked timers, in this order, in a write set with this seq.
+fn timers_again<'a>(letters: &[DeadLetter], rule: u16, seq: Seq) -> Vec<Item<'a>> {
+    let timers = letters.iter().filter_map(|letter| match &letter.subject {
+        Subject::Timer(timer) => Some((timer, letter.time)),
+        Subject::Change(_) => None,
+    });
+    let items = timers.zip(0..).map(|((timer, time), nth)| Item {
+        seq,
+        nth,
+        cause: seq,
+        time,
+        rules: 1 << rule,
+        body: Body::Timer {
+            rule,
+            key: timer.key.clone(),
+            due: timer.due,
+        },
+    });
+    items.collect()
 }

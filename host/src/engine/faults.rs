@@ -1,15 +1,18 @@
-//! What a rule's fault does: the change is parked, skipped, or the rule stops.
+//! What a rule's fault does: the change or the timer is parked, skipped, or the rule stops.
 //!
 //! A parked change keeps every later one of its key behind it, for that rule. A skipped or dropped one leaves a *gap*: the row as
 //! the rule last saw it, which the next change of the row is told with as the row before; so a running total never takes
 //! back what it never counted. A rule that faults on most of what it gets is paused instead, by its window.
+//!
+//! A timer that is parked or skipped is set no more: what is parked is its firing. One that is set again under its key is another, and
+//! waits behind it when it comes due. It leaves no gap, since nothing is told of it but itself.
 
 use std::collections::HashMap;
 
 use crate::{
     change::{Change, Key, Op},
     row::Row,
-    store::{DeadLetter, Gap, LetterState, RuleStatus, WriteSet},
+    store::{DeadLetter, Gap, LetterState, RuleStatus, Subject, TimerWrite, WriteSet},
 };
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     items::{Body, Item},
     run::{Output, bits},
     setup::OnError,
-    state::{Letter, Order},
+    state::{Letter, Line, Order},
 };
 
 /// Faults of a rule that are each told in the log; then the 16th is, the 32nd, and so on.
@@ -46,6 +49,9 @@ impl Engine {
                 faults.push((fault.rule, place, &fault.message));
             }
         }
+        if faults.is_empty() {
+            return false;
+        }
         faults.sort_by_key(|(_, place, _)| *place);
         let mut first_of: HashMap<(u16, Key), usize> = HashMap::new();
         let mut again = false;
@@ -72,12 +78,18 @@ impl Engine {
             }
             let number = usize::from(rule);
             let state = self.state_of(plugin, number);
+            let was_held = self.states[state].timer_lines > 0;
             self.verdict_of(plugin, number, &items[place], message, output);
             if self.states[state].record.status != RuleStatus::Running {
                 stopped |= bit;
                 again = true;
             }
             items[place].rules &= !bit;
+            // One that was set again in this call, under the same key, has not waited.
+            let holds = self.states[state].timer_lines > 0;
+            if holds && !was_held && place + 1 < items.len() {
+                return true;
+            }
         }
         again
             || items.iter().enumerate().any(|(place, item)| {
@@ -142,7 +154,7 @@ impl Engine {
         let place = self.state_of(plugin, rule);
         let version = self.plugins[plugin].version;
         let state = &mut self.states[place];
-        let reason = format!("{reason}, on change {} with: {message}", item.seq);
+        let reason = format!("{reason}, on {item} with: {message}");
         tracing::error!(rule = state.full_name(), reason, "paused");
         state.record.version = version;
         state.fault(message);
@@ -177,7 +189,8 @@ impl Engine {
     }
 
     /// Stops a rule right before an item. What was parked of the items behind it, since it stands behind an earlier change of
-    /// its key, is taken back: the rule will come to it again.
+    /// its key, is taken back: the rule will come to it again. So is a timer, which is set again; one that came due at
+    /// the same place stays parked, since nothing will hand it over a second time.
     fn stop_before(
         &mut self,
         place: usize,
@@ -186,41 +199,63 @@ impl Engine {
         write_set: &mut WriteSet,
     ) {
         let watermark = self.batch_watermark;
-        let state = &mut self.states[place];
+        let Self { states, timers, .. } = self;
+        let state = &mut states[place];
         if state.record.at_head {
             state.record.cursor_watermark = watermark;
         }
         state.stop_before(item.order(), status);
         self.schedule_dirty = true;
         let WriteSet {
-            dead_letters, gaps, ..
+            dead_letters,
+            gaps,
+            timers: timer_writes,
+            ..
         } = write_set;
         dead_letters.retain(|letter| {
-            let is_behind = letter.plugin == state.record.plugin
-                && letter.rule == state.record.rule
-                && Order::of(letter) >= item.order();
-            if is_behind {
-                state.unpark(&letter.key, letter.id);
-                state.skipped.retain(|id| *id != letter.id);
-                let closed = |gap: &Gap| {
-                    gap.seen.is_none()
-                        && gap.key == letter.key
-                        && gap.rule == letter.rule
-                        && gap.plugin == letter.plugin
-                };
-                // What the rule last saw was said by the letter alone.
-                if letter.state == LetterState::Faulted && gaps.iter().any(closed) {
-                    gaps.push(Gap {
+            let is_its_own =
+                letter.plugin == state.record.plugin && letter.rule == state.record.rule;
+            let is_behind = match &letter.subject {
+                Subject::Change(_) => Order::of(letter) >= item.order(),
+                Subject::Timer(_) => Order::of(letter) > item.order(),
+            };
+            if !is_its_own || !is_behind {
+                return true;
+            }
+            state.unpark(&Line::of(&letter.subject), letter.id);
+            state.skipped.retain(|id| *id != letter.id);
+            let change = match &letter.subject {
+                Subject::Change(change) => change,
+                Subject::Timer(timer) => {
+                    let write = TimerWrite {
                         plugin: letter.plugin.clone(),
                         rule: letter.rule.clone(),
-                        key: letter.key.clone(),
-                        seen: Some(letter.before.clone()),
-                    });
-                    let seen = letter.before.clone().map(Row::from);
-                    state.gaps.insert(Key::copy_from_slice(&letter.key), seen);
+                        key: timer.key.clone(),
+                        due: Some(timer.due),
+                    };
+                    timers.apply(&write);
+                    timer_writes.push(write);
+                    return false;
                 }
+            };
+            let closed = |gap: &Gap| {
+                gap.seen.is_none()
+                    && gap.key == change.key
+                    && gap.rule == letter.rule
+                    && gap.plugin == letter.plugin
+            };
+            // What the rule last saw was said by the letter alone.
+            if letter.state == LetterState::Faulted && gaps.iter().any(closed) {
+                gaps.push(Gap {
+                    plugin: letter.plugin.clone(),
+                    rule: letter.rule.clone(),
+                    key: change.key.clone(),
+                    seen: Some(change.before.clone()),
+                });
+                let seen = change.before.clone().map(Row::from);
+                state.gaps.insert(Key::copy_from_slice(&change.key), seen);
             }
-            !is_behind
+            false
         });
     }
 
@@ -261,8 +296,8 @@ impl Engine {
         output: &mut Output<'_>,
     ) {
         if let Some(failed) = &mut output.retry {
-            if let Some(key) = item.key() {
-                failed.insert(key.clone(), (item.order(), message.to_owned()));
+            if let Some(line) = item.line() {
+                failed.insert(line, (item.order(), message.to_owned()));
             }
             return;
         }
@@ -272,50 +307,51 @@ impl Engine {
         self.states[place].fault(message);
         self.states[place].window.add(1, 1, &self.limits);
         let seq = item.seq.0;
-        let is_row = item.key().is_some();
+        let what = match item.body {
+            Body::Timer { .. } => "timer",
+            _ => "change",
+        };
         // A rule that fails often would fill the log; each change is among the dead letters all the same.
         let faults = self.states[place].record.faults;
         let is_told = faults <= TOLD_MAX || faults.is_power_of_two();
         match linked.options.on_error {
-            OnError::Skip if is_row => {
+            OnError::Skip => {
                 if is_told {
                     tracing::warn!(
                         rule = &*name,
                         seq,
                         faults,
                         error = message,
-                        "skipped a change"
+                        "skipped a {what}"
                     );
                 }
                 self.skip(plugin, rule, item, message, output.write_set);
             }
-            OnError::Park if is_row => {
+            OnError::Park => {
                 if is_told {
                     tracing::warn!(
                         rule = &*name,
                         seq,
                         faults,
                         error = message,
-                        "parked a change"
+                        "parked a {what}"
                     );
                 }
                 let state = LetterState::Faulted;
                 self.park(plugin, rule, item, message, state, output.write_set);
             }
-            _ => {
-                // A timer can't be set aside, so the rule stops before it and the timer stays set.
+            OnError::Halt => {
                 tracing::error!(rule = &*name, seq, error = message, "halted");
                 let version = self.plugins[plugin].version;
                 let state = &mut self.states[place];
                 state.record.version = version;
-                let status =
-                    RuleStatus::Halted(format!("faulted on change {}: {message}", item.seq));
+                let status = RuleStatus::Halted(format!("faulted on {item}: {message}"));
                 self.stop_before(place, item, status, output.write_set);
             }
         }
     }
 
-    /// Sets a change aside behind a parked one of its key.
+    /// Sets a change or a timer aside behind a parked one of its key.
     pub(super) fn park_behind(
         &mut self,
         plugin: usize,
@@ -323,7 +359,10 @@ impl Engine {
         item: &Item<'_>,
         write_set: &mut WriteSet,
     ) {
-        let message = "waits behind a parked change of the same key";
+        let message = match item.body {
+            Body::Timer { .. } => "waits behind a parked timer of the same key",
+            _ => "waits behind a parked change of the same key",
+        };
         let state = LetterState::Waiting;
         self.park(plugin, rule, item, message, state, write_set);
     }
@@ -337,17 +376,16 @@ impl Engine {
         letter_state: LetterState,
         write_set: &mut WriteSet,
     ) {
-        let Body::Change { change, .. } = &item.body else {
+        let (Some(subject), Some(line)) = (item.subject(), item.line()) else {
             return;
         };
         let place = self.state_of(plugin, rule);
-        let (before, after) = (change.before.as_deref(), change.after.as_deref());
-        let bytes = DeadLetter::bytes_of(&change.key, before, after, message);
+        let bytes = DeadLetter::bytes_of(&subject, message);
         let version = self.plugins[plugin].version;
         let state = &mut self.states[place];
         if let Some(limit) = state.is_full(bytes, &self.limits) {
             let reason = format!(
-                "{} changes are parked, and limits.{limit} allows no more: retry or drop some, then resume the rule",
+                "{} dead letters are kept, and limits.{limit} allows no more: retry or drop some, then resume the rule",
                 state.parked_count
             );
             tracing::error!(rule = state.full_name(), reason, "paused");
@@ -359,7 +397,7 @@ impl Engine {
             place,
             version,
             item,
-            change,
+            subject,
             message,
             letter_state,
             write_set,
@@ -373,12 +411,31 @@ impl Engine {
             cause,
             bytes,
         };
-        state.park(change.key.clone(), letter);
-        // The parked change says now what the rule last saw.
-        self.close_gap(place, &change.key, write_set);
+        state.park(line, letter);
+        match item.key() {
+            // The parked change says now what the rule last saw.
+            Some(key) => self.close_gap(place, key, write_set),
+            None => self.spend(place, item, write_set),
+        }
     }
 
-    /// Passes a change over, but for what the rule must be told with the row's next one.
+    /// A timer that is set aside is set no more.
+    fn spend(&mut self, place: usize, item: &Item<'_>, write_set: &mut WriteSet) {
+        let Body::Timer { key, .. } = &item.body else {
+            return;
+        };
+        let record = &self.states[place].record;
+        let write = TimerWrite {
+            plugin: record.plugin.clone(),
+            rule: record.rule.clone(),
+            key: key.clone(),
+            due: None,
+        };
+        self.timers.apply(&write);
+        write_set.timers.push(write);
+    }
+
+    /// Passes a change or a timer over, but for what the rule must be told with the row's next change.
     fn skip(
         &mut self,
         plugin: usize,
@@ -387,13 +444,14 @@ impl Engine {
         message: &str,
         write_set: &mut WriteSet,
     ) {
-        let Body::Change { change, .. } = &item.body else {
+        let Some(subject) = item.subject() else {
             return;
         };
         let place = self.state_of(plugin, rule);
         let version = self.plugins[plugin].version;
         let state = &mut self.states[place];
-        if leaves_gap(change)
+        if let Body::Change { change, .. } = &item.body
+            && leaves_gap(change)
             && !state.gaps.contains_key(&change.key)
             && state.gaps.len() >= self.limits.dead_letters_max
         {
@@ -408,7 +466,7 @@ impl Engine {
             return;
         }
         let skipped = LetterState::Skipped;
-        let id = self.write_letter(place, version, item, change, message, skipped, write_set);
+        let id = self.write_letter(place, version, item, subject, message, skipped, write_set);
         let state = &mut self.states[place];
         state.skipped.push_back(id);
         while state.skipped.len() > self.limits.skipped_kept_max {
@@ -416,7 +474,12 @@ impl Engine {
                 .settled_dead_letters
                 .extend(state.skipped.pop_front());
         }
-        self.open_gap(place, change, Some(item.order()), write_set);
+        match &item.body {
+            Body::Change { change, .. } => {
+                self.open_gap(place, change, Some(item.order()), write_set);
+            }
+            _ => self.spend(place, item, write_set),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
@@ -425,7 +488,7 @@ impl Engine {
         state: usize,
         version: u32,
         item: &Item<'_>,
-        change: &Change,
+        subject: Subject,
         message: &str,
         letter_state: LetterState,
         write_set: &mut WriteSet,
@@ -441,12 +504,8 @@ impl Engine {
             nth: item.nth,
             cause: item.cause,
             state: letter_state,
-            table: change.table,
-            op: change.op,
-            key: change.key.to_vec(),
-            before: change.before.as_ref().map(|row| row.to_vec()),
-            after: change.after.as_ref().map(|row| row.to_vec()),
-            time: change.time,
+            subject,
+            time: item.time,
             error: message.to_owned(),
             parked_at: (self.clock)(),
         });

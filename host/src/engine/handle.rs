@@ -204,7 +204,7 @@ pub struct RuleStatusLine {
     pub changes: u64,
     /// Faults, ever.
     pub faults: u64,
-    /// Changes parked now.
+    /// Changes and timers parked now.
     pub parked: u64,
     /// The last fault.
     pub last_error: Option<String>,
@@ -230,7 +230,7 @@ pub enum Control {
         /// Gets the full name.
         reply: Sender<Result<String, ControlError>>,
     },
-    /// Run parked changes again, oldest first.
+    /// Run parked changes and timers again, oldest first.
     RetryDeadLetters {
         /// Only those of this rule.
         rule: Option<String>,
@@ -239,7 +239,7 @@ pub enum Control {
         /// Gets how many went through and how many stay parked.
         reply: Sender<Result<(u64, u64), ControlError>>,
     },
-    /// Give parked changes up.
+    /// Give parked changes and timers up.
     DropDeadLetters {
         /// Only those of this rule.
         rule: Option<String>,

@@ -11,9 +11,13 @@ use crate::{
     catalog::Catalog,
     change::{Change, Key, Op, Seq},
     row::{Row, RowError},
+    store::{ParkedChange, ParkedTimer, Subject},
 };
 
-use super::{link::LinkedTable, state::Order};
+use super::{
+    link::LinkedTable,
+    state::{Line, Order},
+};
 
 /// One thing that a plugin is told.
 #[derive(Debug, Clone)]
@@ -140,6 +144,45 @@ impl<'a> Item<'a> {
         match &self.body {
             Body::Change { change, .. } => Some(&change.key),
             _ => None,
+        }
+    }
+
+    /// What it would be parked as.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        match &self.body {
+            Body::Change { change, .. } => Some(Subject::Change(ParkedChange {
+                table: change.table,
+                op: change.op,
+                key: change.key.to_vec(),
+                before: change.before.as_ref().map(|row| row.to_vec()),
+                after: change.after.as_ref().map(|row| row.to_vec()),
+            })),
+            Body::Timer { key, due, .. } => Some(Subject::Timer(ParkedTimer {
+                key: key.clone(),
+                due: *due,
+            })),
+            Body::Tick => None,
+        }
+    }
+
+    /// The line that it would stand in.
+    pub(super) fn line(&self) -> Option<Line> {
+        match &self.body {
+            Body::Change { change, .. } => Some(Line::Row(change.key.clone())),
+            Body::Timer { key, .. } => Some(Line::Timer(key.clone())),
+            Body::Tick => None,
+        }
+    }
+}
+
+/// As people are told of it.
+impl std::fmt::Display for Item<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.body {
+            Body::Timer { key, .. } => {
+                write!(f, "timer {key}, which came due before change {}", self.seq)
+            }
+            _ => write!(f, "change {}", self.seq),
         }
     }
 }

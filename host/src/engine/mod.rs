@@ -15,6 +15,7 @@ mod dead_letters;
 mod differences;
 mod effects;
 mod faults;
+mod firing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;

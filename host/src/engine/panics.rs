@@ -16,6 +16,8 @@ use super::{
     run::{Outcome, Output},
 };
 
+/// What a guest says of a timer that came due inside the batch, in place of its rule's number.
+const INNER_TIMER: u32 = u32::MAX;
 /// Items after a panic in which another is to be expected.
 const WARY_ITEMS: u64 = 10_000;
 
@@ -38,18 +40,35 @@ impl Engine {
             return Ok(Outcome::Fault(fault, None));
         };
         self.plugins[plugin].wary = WARY_ITEMS;
-        let (place, rule) = (place as usize, u16::try_from(rule).ok());
-        let culprit = Some((place, rule));
+        let place = place as usize;
+        // One that this call has set, so that something stands before it.
+        let is_inner_timer = rule == INNER_TIMER && place > 0;
+        let rule = u16::try_from(rule).ok();
+        let at = rule.map(|rule| (place, rule));
+        if let Some(place) = self.left_to_fire(plugin, &part.items, at.into_iter(), output) {
+            return Ok(Outcome::Cut(place));
+        }
+        let unsaved = |fault| match is_inner_timer {
+            true => Outcome::Cut(place),
+            false => Outcome::Fault(fault, Some((place, rule))),
+        };
         let (Fault::Trap(_), Some(done)) = (&fault, done) else {
-            return Ok(Outcome::Fault(fault, culprit));
+            return Ok(unsaved(fault));
         };
         let places = &places[..=item as usize];
         let catalog = self.catalog.load();
         let effects = match self.checker(plugin, &catalog, places.len()).check(&done) {
             Ok(effects) => effects,
             // What it did before it panicked is no better: those at fault are found one by one.
-            Err(_) => return Ok(Outcome::Fault(fault, culprit)),
+            Err(_) => return Ok(unsaved(fault)),
         };
+        let at = effects.faults.iter().map(|fault| {
+            let place = places[fault.item as usize];
+            (place as usize, fault.rule)
+        });
+        if let Some(place) = self.left_to_fire(plugin, &part.items, at, output) {
+            return Ok(Outcome::Cut(place));
+        }
         // Of the rules that get this very item those before the one at fault have had it.
         let mut rest = part.items.split_off(place);
         let rules = rest[0].rules;
@@ -76,8 +95,13 @@ impl Engine {
             items: rest,
             watermark: before_it,
             share: part.share,
+            resumes: earlier != 0,
         };
-        Ok(Outcome::Fault(fault, Some((0, rule))))
+        Ok(match is_inner_timer {
+            // The host knows of it now, and fires it first.
+            true => Outcome::Again(true),
+            false => Outcome::Fault(fault, Some((0, rule))),
+        })
     }
 
     pub(super) fn checker<'a>(

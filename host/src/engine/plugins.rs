@@ -18,7 +18,7 @@ use super::{
     dead_letters::Retry,
     link::{self, Linked, LinkedRule, LinkedTable},
     rebuild,
-    state::{Letter, Order, RuleState, Window},
+    state::{Letter, Line, Order, RuleState, Window},
 };
 
 /// A plugin's tables and rules, fitted to the catalog.
@@ -49,7 +49,7 @@ impl Engine {
                 cause: letter.cause,
                 bytes: letter.bytes(),
             };
-            state.park(Key::from(letter.key), parked);
+            state.park(Line::of(&letter.subject), parked);
         }
         for gap in reader.gaps()? {
             let gap = gap?;

@@ -26,9 +26,10 @@ use crate::{
 use super::{
     Engine, Fatal,
     access::CallState,
+    firing::Rounds,
     items::{Body, ChangeRef, Item, write_batch},
-    parts::{Part, Rounds, Share},
-    state::Order,
+    parts::{Part, Share},
+    state::{Line, Order},
 };
 
 /// The bits of a rule mask, as rule numbers.
@@ -61,8 +62,8 @@ pub(super) struct Output<'a> {
     pub(super) retry: Option<&'a mut Failed>,
 }
 
-/// Keys of which a parked change failed again: which one, and the fault.
-pub(super) type Failed = HashMap<Key, (Order, String)>;
+/// Lines in which a parked change or timer failed again: which one, and the fault.
+pub(super) type Failed = HashMap<Line, (Order, String)>;
 
 /// What is next.
 enum Frame<'a> {
@@ -79,6 +80,8 @@ pub(super) enum Outcome {
     Again(bool),
     /// An item that doesn't fit stands behind others of its key: they go first.
     Unfit(usize, String),
+    /// What stands before this item goes first, then the timer that came due before it.
+    Cut(usize),
     /// The fault, and the item and the rule that are at fault if that is known.
     Fault(Fault, Option<(usize, Option<u16>)>),
 }
@@ -126,30 +129,27 @@ impl Engine {
                         items,
                         watermark,
                         share,
+                        ..
                     } = part;
                     stack.push(Frame::Queue(items.into(), watermark, share));
                     continue;
                 }
                 Frame::Run(part) => part,
                 Frame::Queue(mut items, watermark, share) => {
-                    let part = Part {
-                        items: items.drain(..reach.min(items.len())).collect(),
-                        watermark,
-                        share,
-                    };
+                    let next = items.drain(..reach.min(items.len())).collect();
+                    let part = Part::whole(next, watermark, share);
                     if !items.is_empty() {
                         stack.push(Frame::Queue(items, part.end(), share));
                     }
                     part
                 }
                 Frame::Verdict(item, message, timed_out, watermark) => {
+                    if output.retry.is_none() && !self.is_still_set(plugin, &item) {
+                        continue;
+                    }
                     if self.must_be_told_otherwise(plugin, &item) {
                         // What it faulted on is not what the rule will get.
-                        let part = Part {
-                            items: vec![item],
-                            watermark,
-                            share: Share::Alone,
-                        };
+                        let part = Part::whole(vec![item], watermark, Share::Alone);
                         stack.push(Frame::Run(part));
                         continue;
                     }
@@ -161,27 +161,15 @@ impl Engine {
                     continue;
                 }
             };
-            if output.timers != 0 {
-                let items = &mut part.items;
-                self.fit_timers(plugin, items, output.timers, part.watermark, &mut rounds);
-                if let Some((rule, key)) = rounds.runaway.take() {
-                    let is_it = |item: &&Item<'_>| matches!(&item.body, Body::Timer { rule: of, key: its, .. } if *of == rule && *its == key);
-                    if let Some(item) = part.items.iter().find(is_it).cloned() {
-                        let message = format!(
-                            "its timer {key} comes due again and again before change {}: it must be set for a time that has yet to come",
-                            item.seq
-                        );
-                        self.verdict(plugin, &item, &message, true, output);
-                    }
-                }
-                if part.items.len() > reach {
-                    // Of many timers at once those behind the cut are fitted again.
-                    let items = part.items.split_off(reach);
-                    stack.push(Frame::Run(Part {
-                        items,
-                        watermark: part.end(),
-                        share: part.share,
-                    }));
+            if output.timers != 0 && !part.resumes {
+                let (items, watermark) = (&mut part.items, part.watermark);
+                let rest =
+                    self.fit_timers(plugin, items, output.timers, watermark, reach, &mut rounds);
+                push_behind(&part, rest, &mut stack);
+                self.end_runaway(plugin, &mut part.items, &mut rounds, output);
+                if let Some(place) = self.park_waiting_timers(plugin, &mut part.items, output) {
+                    let behind = part.items.split_off(place);
+                    push_behind(&part, behind, &mut stack);
                 }
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
@@ -199,6 +187,15 @@ impl Engine {
                     if called {
                         self.drop_instance(plugin);
                     }
+                    part.items
+                        .retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
+                    stack.push(Frame::Run(part));
+                }
+                Outcome::Cut(place) => {
+                    self.drop_instance(plugin);
+                    reach = REACH_MIN.min(output.part_max);
+                    let behind = part.items.split_off(place);
+                    push_behind(&part, behind, &mut stack);
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Unfit(place, message) => {
@@ -211,13 +208,16 @@ impl Engine {
                         reach = REACH_MIN.min(output.part_max);
                     }
                     let timed_out = matches!(fault, Fault::TimeOut { .. });
-                    rounds.counts |= timed_out;
+                    rounds.timed_out |= timed_out;
+                    // It may not be the item, but a timer that came due before it: alone it shows.
+                    let again_alone = output.timers != 0
+                        && culprit.is_some_and(|(place, rule)| place > 0 && rule.is_none());
                     divide(
                         part,
                         &fault.to_string(),
                         timed_out,
                         culprit,
-                        false,
+                        again_alone,
                         &mut stack,
                     );
                 }
@@ -231,7 +231,7 @@ impl Engine {
     fn sift(&mut self, plugin: usize, items: &mut Vec<Item<'_>>, output: &mut Output<'_>) {
         if let Some(failed) = &output.retry {
             items.retain(|item| {
-                let failed = item.key().and_then(|key| failed.get(key));
+                let failed = item.line().and_then(|line| failed.get(&line));
                 failed.is_none_or(|(order, _)| item.order() < *order)
             });
             return;
@@ -274,7 +274,7 @@ impl Engine {
             if let Some(key) = self.key_that_matters(&item, &places, parking | gapped) {
                 for rule in bits(item.rules & parking) {
                     let state = places[rule];
-                    if self.states[state].waits(&key, item.order()) {
+                    if self.states[state].row_waits(&key, item.order()) {
                         item.rules &= !(1 << rule);
                         self.park_behind(plugin, rule, &item, output.write_set);
                         if self.states[state].record.status != RuleStatus::Running {
@@ -331,20 +331,7 @@ impl Engine {
         })
     }
 
-    /// The rules for timers that must not be called in this run, though a timer that is set in it comes due.
-    fn held_timers(&self, plugin: usize, output: &Output<'_>) -> u64 {
-        let rules = &self.plugins[plugin].rules;
-        let mut held = 0;
-        for (rule, linked) in rules.iter().enumerate() {
-            let fires = output.timers & 1 << rule != 0 && self.is_running(plugin, rule);
-            if linked.input.is_none() && !fires {
-                held |= 1 << rule;
-            }
-        }
-        held
-    }
-
-    fn is_running(&self, plugin: usize, rule: usize) -> bool {
+    pub(super) fn is_running(&self, plugin: usize, rule: usize) -> bool {
         self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
     }
 
@@ -358,7 +345,7 @@ impl Engine {
         let key = item.key()?;
         let matters = bits(item.rules & rules).any(|rule| {
             let state = &self.states[places[rule]];
-            state.waits(key, item.order()) || state.gaps.contains_key(key)
+            state.row_waits(key, item.order()) || state.gaps.contains_key(key)
         });
         matters.then(|| key.clone())
     }
@@ -474,16 +461,30 @@ impl Engine {
                 return Ok(Outcome::Fault(fault, place.map(|place| (place, None))));
             }
         };
-        if !effects.faults.is_empty()
-            && self.take_faults(plugin, items, &batch.places, &effects, output)
-        {
-            return Ok(Outcome::Again(true));
+        if !effects.faults.is_empty() {
+            let at = effects.faults.iter().map(|fault| {
+                let place = batch.places[fault.item as usize];
+                (place as usize, fault.rule)
+            });
+            if let Some(place) = self.left_to_fire(plugin, items, at, output) {
+                return Ok(Outcome::Cut(place));
+            }
+            if self.take_faults(plugin, items, &batch.places, &effects, output) {
+                return Ok(Outcome::Again(true));
+            }
         }
         let handled = items.len() as u64;
         self.take_effects(plugin, items, &batch.places, effects, &catalog, output)?;
         let linked = &mut self.plugins[plugin];
         linked.wary = linked.wary.saturating_sub(handled);
         Ok(Outcome::Taken)
+    }
+}
+
+/// Has what stands behind a part handed over after it.
+fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut Vec<Frame<'a>>) {
+    if !items.is_empty() {
+        stack.push(Frame::Run(Part::whole(items, part.end(), part.share)));
     }
 }
 
@@ -496,6 +497,10 @@ fn divide<'a>(
     again_alone: bool,
     stack: &mut Vec<Frame<'a>>,
 ) {
+    if part.resumes && part.items.len() > 1 {
+        let behind = part.items.split_off(1);
+        push_behind(&part, behind, stack);
+    }
     let share = match part.share {
         Share::Whole if timed_out => Share::Search,
         share => share,
@@ -506,11 +511,7 @@ fn divide<'a>(
         None => {
             let right = part.items.split_off(part.items.len() / 2);
             part.share = share;
-            stack.push(Frame::Run(Part {
-                items: right,
-                watermark: part.end(),
-                share,
-            }));
+            push_behind(&part, right, stack);
             stack.push(Frame::Run(part));
             return;
         }
@@ -523,43 +524,45 @@ fn divide<'a>(
         Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
         _ => item.rules,
     };
+    let resumes = before.resumes;
     let of_rules = |rules: u64| Item {
         rules,
         ..behind[0].clone()
     };
-    let alone: Vec<Frame<'a>> = if rules.count_ones() != 1 {
-        // Which of the rules it was shows when each gets the item alone.
-        let alone = bits(rules).map(|rule| Part {
-            items: vec![of_rules(1 << rule)],
-            watermark,
-            share: Share::Alone,
-        });
-        let frames: Vec<_> = alone.map(Frame::Run).collect();
-        behind.remove(0);
-        frames
-    } else if before.share == Share::Search || again_alone {
-        // It has had a moment only, or comes to its turn when those before it have had theirs.
-        let part = Part {
-            items: vec![of_rules(rules)],
-            watermark,
-            share: Share::Alone,
-        };
-        behind.remove(0);
-        vec![Frame::Run(part)]
-    } else {
-        let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
-        behind[0].rules &= !rules;
-        if behind[0].rules == 0 {
+    let alone: Vec<Frame<'a>> =
+        if again_alone || (rules.count_ones() == 1 && before.share == Share::Search) {
+            // It comes to its turn when those before it have had theirs, or has had a moment only.
+            let part = Part {
+                resumes,
+                ..Part::whole(vec![of_rules(rules)], watermark, Share::Alone)
+            };
             behind.remove(0);
-        }
-        vec![verdict]
-    };
-    if !behind.is_empty() {
+            vec![Frame::Run(part)]
+        } else if rules.count_ones() != 1 {
+            // Which of the rules it was shows when each gets the item alone.
+            let alone = bits(rules).enumerate().map(|(place, rule)| Part {
+                resumes: resumes || place > 0,
+                ..Part::whole(vec![of_rules(1 << rule)], watermark, Share::Alone)
+            });
+            let frames: Vec<_> = alone.map(Frame::Run).collect();
+            behind.remove(0);
+            frames
+        } else {
+            let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
+            behind[0].rules &= !rules;
+            if behind[0].rules == 0 {
+                behind.remove(0);
+            }
+            vec![verdict]
+        };
+    if resumes && !behind.is_empty() {
+        // The other rules of the one item.
         stack.push(Frame::Run(Part {
-            items: behind,
-            watermark,
-            share: before.share,
+            resumes,
+            ..Part::whole(behind, watermark, before.share)
         }));
+    } else {
+        push_behind(&before, behind, stack);
     }
     stack.extend(alone.into_iter().rev());
     if !before.items.is_empty() {

@@ -1,12 +1,14 @@
 //! What the engine remembers of each rule between batches: its record, what is parked for it and what it missed.
 
-use hashbrown::HashMap;
+use std::hash::{Hash, Hasher};
+
+use hashbrown::{Equivalent, HashMap};
 
 use crate::{
     change::{Key, Seq},
     limits::Limits,
     row::Row,
-    store::{DeadLetter, RuleRecord, RuleStatus},
+    store::{DeadLetter, RuleRecord, RuleStatus, Subject},
 };
 
 /// A change's place in what a rule is told: its seq, and which change of its table with that seq it is.
@@ -26,16 +28,71 @@ impl Order {
     }
 }
 
+/// What parked changes and timers stand in line by. A row's key and a timer's may be the same bytes: a rule that was called for changes
+/// in one version may be called for timers in the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// The changes of a row, by its key.
+    Row(Key),
+    /// The timers with a key.
+    Timer(String),
+}
+
+impl Line {
+    /// That of a parked change or timer.
+    pub(super) fn of(subject: &Subject) -> Self {
+        match subject {
+            Subject::Change(change) => Self::Row(Key::copy_from_slice(&change.key)),
+            Subject::Timer(timer) => Self::Timer(timer.key.clone()),
+        }
+    }
+
+    /// Whether timers stand in it.
+    pub(super) fn is_of_timers(&self) -> bool {
+        matches!(self, Self::Timer(_))
+    }
+}
+
+/// A row's line that is only looked for: hashed and compared as [`Line::Row`].
+struct RowLine<'a>(&'a [u8]);
+
+impl Hash for RowLine<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(0);
+        self.0.hash(state);
+    }
+}
+
+impl Hash for Line {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Row(key) => RowLine(key).hash(state),
+            Self::Timer(key) => {
+                state.write_u8(1);
+                key.hash(state);
+            }
+        }
+    }
+}
+
+impl Equivalent<Line> for RowLine<'_> {
+    fn equivalent(&self, line: &Line) -> bool {
+        matches!(line, Line::Row(key) if key == self.0)
+    }
+}
+
 /// A rule, whether or not its plugin is loaded.
 #[derive(Debug)]
 pub(super) struct RuleState {
     pub(super) record: RuleRecord,
-    /// Keys with parked changes, each key's in their order.
-    pub(super) parked: HashMap<Key, Vec<Letter>, foldhash::fast::RandomState>,
-    /// Parked changes in all.
+    /// What is parked, each line in its order.
+    pub(super) parked: HashMap<Line, Vec<Letter>, foldhash::fast::RandomState>,
+    /// Parked changes and timers in all.
     pub(super) parked_count: u64,
-    /// Bytes of their keys and rows.
+    /// Bytes of their keys, rows and errors.
     pub(super) parked_bytes: u64,
+    /// Lines of timers among them.
+    pub(super) timer_lines: usize,
     /// Rows of which the rule has missed changes, as it last saw them.
     pub(super) gaps: HashMap<Key, Option<Row>, foldhash::fast::RandomState>,
     /// For those that a change of the batch at hand has left: that change. What comes before it in the batch, and may yet have to be
@@ -48,7 +105,7 @@ pub(super) struct RuleState {
     pub(super) dirty: bool,
 }
 
-/// A parked change.
+/// A parked change or timer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Letter {
     pub(super) id: u64,
@@ -64,6 +121,7 @@ impl RuleState {
             parked: HashMap::default(),
             parked_count: 0,
             parked_bytes: 0,
+            timer_lines: 0,
             gaps: HashMap::default(),
             gap_places: HashMap::default(),
             skipped: std::collections::VecDeque::new(),
@@ -115,24 +173,40 @@ impl RuleState {
             .is_some_and(|position| key > &position[..])
     }
 
-    pub(super) fn park(&mut self, key: Key, letter: Letter) {
-        let letters = self.parked.entry(key).or_default();
-        let place = letters.partition_point(|earlier| earlier.order < letter.order);
+    pub(super) fn park(&mut self, line: Line, letter: Letter) {
+        let is_of_timers = line.is_of_timers();
+        let letters = self.parked.entry(line).or_default();
+        if is_of_timers && letters.is_empty() {
+            self.timer_lines += 1;
+        }
+        let place = match is_of_timers {
+            // In the order in which they came due, which is that of their numbers: a rule that catches up fires timers at old places.
+            true => letters.partition_point(|earlier| earlier.id < letter.id),
+            false => letters.partition_point(|earlier| earlier.order < letter.order),
+        };
         letters.insert(place, letter);
         self.parked_count += 1;
         self.parked_bytes += letter.bytes;
     }
 
-    /// Whether a change stands behind a parked one of its key.
-    pub(super) fn waits(&self, key: &[u8], order: Order) -> bool {
-        self.parked
-            .get(key)
-            .and_then(|letters| letters.first())
-            .is_some_and(|first| order >= first.order)
+    /// Whether a change or a timer at this place stands behind a parked one of its line.
+    pub(super) fn waits(&self, line: &Line, order: Order) -> bool {
+        let first = self.parked.get(line).and_then(|letters| letters.first());
+        first.is_some_and(|first| line.is_of_timers() || order >= first.order)
     }
 
-    pub(super) fn unpark(&mut self, key: &[u8], id: u64) {
-        let Some(letters) = self.parked.get_mut(key) else {
+    /// The same of a change, by its row's key.
+    #[inline]
+    pub(super) fn row_waits(&self, key: &[u8], order: Order) -> bool {
+        let first = self
+            .parked
+            .get(&RowLine(key))
+            .and_then(|letters| letters.first());
+        first.is_some_and(|first| order >= first.order)
+    }
+
+    pub(super) fn unpark(&mut self, line: &Line, id: u64) {
+        let Some(letters) = self.parked.get_mut(line) else {
             return;
         };
         if let Some(place) = letters.iter().position(|letter| letter.id == id) {
@@ -141,11 +215,12 @@ impl RuleState {
             self.parked_bytes -= letter.bytes;
         }
         if letters.is_empty() {
-            self.parked.remove(key);
+            self.parked.remove(line);
+            self.timer_lines -= usize::from(line.is_of_timers());
         }
     }
 
-    /// Whether another parked change of this size would be too much, and by which limit.
+    /// Whether another parked change or timer of this size would be too much, and by which limit.
     pub(super) fn is_full(&self, bytes: u64, limits: &Limits) -> Option<&'static str> {
         if self.parked_count >= limits.dead_letters_max as u64 {
             Some("dead_letters_max")

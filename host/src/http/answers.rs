@@ -150,7 +150,7 @@ pub struct DeadLetters {
     pub next: Option<u64>,
 }
 
-/// A change parked for one rule.
+/// A change or a timer parked for one rule.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeadLetterInfo {
     /// Its number.
@@ -161,19 +161,22 @@ pub struct DeadLetterInfo {
     pub state: LetterState,
     /// The fault, or what it waits for.
     pub error: String,
-    /// The change's seq.
+    /// The change's seq; a timer's is that of what it came due before.
     pub seq: u64,
-    /// The change's table.
-    pub table: String,
-    /// What happened.
-    pub op: Op,
-    /// The row's key: its value, or the array of a composite key's values.
+    /// The change's table; none if it is a timer.
+    pub table: Option<String>,
+    /// What happened; none if it is a timer.
+    pub op: Option<Op>,
+    /// The row's key: its value, or the array of a composite key's values. A timer's is its text.
     pub key: Box<RawValue>,
     /// The row before.
     pub before: Option<Box<RawValue>>,
     /// The row after.
     pub after: Option<Box<RawValue>>,
-    /// The change's commit time.
+    /// When the timer was due; none if it is a change.
+    #[serde(default)]
+    pub due: Option<String>,
+    /// The change's commit time, or that of what the timer came due before.
     pub ts: Option<String>,
     /// The plugin version that faulted, by the store's number.
     pub version: u32,

@@ -23,7 +23,9 @@ use crate::{
     engine::{self, PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
-    store::{self, DeadLetter, LetterState, PluginVersion, Reader, RuleStatus, Store, StoredRow},
+    store::{
+        self, DeadLetter, LetterState, PluginVersion, Reader, RuleStatus, Store, StoredRow, Subject,
+    },
 };
 
 /// Which rows of a table.
@@ -193,7 +195,7 @@ fn read_cursor(table: &Table, cursor: &str) -> Result<Vec<u8>, Problem> {
     Ok(key.to_vec())
 }
 
-/// The changes that are parked for rules.
+/// The changes and timers that are parked for rules.
 ///
 /// # Errors
 /// If the store fails.
@@ -246,19 +248,35 @@ fn dead_letter(
     rule: String,
     letter: &DeadLetter,
 ) -> Result<DeadLetterInfo, Problem> {
-    let table = catalog.table(letter.table);
-    let (before, after) = (letter.before.as_deref(), letter.after.as_deref());
+    let row = |table: &Table, row: &Option<Vec<u8>>| {
+        let row = row.as_deref();
+        row.map(|row| json_row(table, row)).transpose()
+    };
+    let (table, op, key, before, after, due) = match &letter.subject {
+        Subject::Change(change) => {
+            let table = catalog.table(change.table);
+            let (before, after) = (row(table, &change.before)?, row(table, &change.after)?);
+            let key = json_key(table, &change.key)?;
+            let name = Some(table.name.clone());
+            (name, Some(change.op), key, before, after, None)
+        }
+        Subject::Timer(timer) => {
+            let key = serde_json::value::to_raw_value(&timer.key).map_err(Problem::internal)?;
+            (None, None, key, None, None, timestamp(timer.due))
+        }
+    };
     Ok(DeadLetterInfo {
         id: letter.id,
         rule,
         state: letter.state,
         error: letter.error.clone(),
         seq: letter.seq.0,
-        table: table.name.clone(),
-        op: letter.op,
-        key: json_key(table, &letter.key)?,
-        before: before.map(|row| json_row(table, row)).transpose()?,
-        after: after.map(|row| json_row(table, row)).transpose()?,
+        table,
+        op,
+        key,
+        before,
+        after,
+        due,
         ts: timestamp(letter.time),
         version: letter.version,
         hash: hashes.get(&letter.version).map(hex::encode),

@@ -40,8 +40,8 @@ pub use reader::{Reader, StoredRow};
 pub use room::{FULL, Room};
 pub use verify::{Finding, Verified};
 pub use write_set::{
-    DeadLetter, Gap, IdempotencyRecord, LetterState, Notification, PluginVersion, RowWrite,
-    RuleRecord, RuleStatus, TableWrites, TimerWrite, WriteSet,
+    DeadLetter, Gap, IdempotencyRecord, LetterState, Notification, ParkedChange, ParkedTimer,
+    PluginVersion, RowWrite, RuleRecord, RuleStatus, Subject, TableWrites, TimerWrite, WriteSet,
 };
 
 use room::Patient;

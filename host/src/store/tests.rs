@@ -473,11 +473,19 @@ fn dead_letters_stay_until_they_are_settled() {
         nth: 2,
         cause: Seq(1),
         state: LetterState::Faulted,
-        table: TableId(0),
-        op: Op::Delete,
-        key: vec![1],
-        before: Some(vec![2]),
-        after: None,
+        subject: match id {
+            2 => Subject::Timer(ParkedTimer {
+                key: "cart 7".into(),
+                due: -8,
+            }),
+            _ => Subject::Change(ParkedChange {
+                table: TableId(0),
+                op: Op::Delete,
+                key: vec![1],
+                before: Some(vec![2]),
+                after: None,
+            }),
+        },
         time: 3,
         error: "boom".into(),
         parked_at: 4,
@@ -499,6 +507,9 @@ fn dead_letters_stay_until_they_are_settled() {
     };
     store.commit(&mut [set]).unwrap();
     assert_eq!(ids(), [2]);
+    // What is read is what was written.
+    let stored = store.reader().unwrap().dead_letter(2).unwrap();
+    assert_eq!(stored, Some(letter(2)));
     // Numbers aren't given again.
     assert_eq!(store.reader().unwrap().last_dead_letter().unwrap(), 3);
 }

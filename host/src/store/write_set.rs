@@ -44,9 +44,9 @@ pub struct WriteSet {
     pub timers: Vec<TimerWrite>,
     /// Notifications for the outbox.
     pub notifications: Vec<Notification>,
-    /// Changes parked for a rule.
+    /// Changes and timers parked for a rule.
     pub dead_letters: Vec<DeadLetter>,
-    /// Parked changes that are settled: retried with success, or dropped.
+    /// Those that are settled: retried with success, or dropped.
     pub settled_dead_letters: Vec<u64>,
     /// Rows that rules have missed changes of, or no longer have.
     pub gaps: Vec<Gap>,
@@ -196,13 +196,13 @@ pub struct Notification {
     pub time: i64,
 }
 
-/// Why a change stands among the dead letters.
+/// Why a change or a timer stands among the dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LetterState {
     /// The rule faulted on it; a retry or a drop settles it.
     Faulted,
-    /// It waits behind a parked change of the same key.
+    /// It waits behind a parked one of the same key.
     Waiting,
     /// `on_error = "skip"`: it is kept to be read, nothing waits for it.
     Skipped,
@@ -222,7 +222,53 @@ pub struct Gap {
     pub seen: Option<Option<Vec<u8>>>,
 }
 
-/// A change set aside for one rule.
+/// What is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// A change of a row.
+    Change(ParkedChange),
+    /// A timer that came due.
+    Timer(ParkedTimer),
+}
+
+/// A change that is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedChange {
+    /// The table.
+    pub table: TableId,
+    /// What happened.
+    pub op: Op,
+    /// The row's key.
+    pub key: Vec<u8>,
+    /// The row before.
+    pub before: Option<Vec<u8>>,
+    /// The row after.
+    pub after: Option<Vec<u8>>,
+}
+
+/// A timer that is set aside: it isn't set any more, only fires when it is retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedTimer {
+    /// Its key, unique in the rule among those that are set; of those that are parked several may share one.
+    pub key: String,
+    /// When it was due, in microseconds.
+    pub due: i64,
+}
+
+impl Subject {
+    /// What it weighs: its key and its rows.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Change(change) => {
+                let row = |row: &Option<Vec<u8>>| row.as_ref().map_or(0, Vec::len);
+                change.key.len() + row(&change.before) + row(&change.after)
+            }
+            Self::Timer(timer) => timer.key.len(),
+        }
+    }
+}
+
+/// A change or a timer set aside for one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The store's number for it, given by the engine, from 1.
@@ -233,7 +279,7 @@ pub struct DeadLetter {
     pub rule: String,
     /// The plugin version that faulted.
     pub version: u32,
-    /// The change's seq.
+    /// The change's seq; a timer's is that of what it came due before.
     pub seq: Seq,
     /// Which change of its table with that seq it is, from 0.
     pub nth: u32,
@@ -241,19 +287,11 @@ pub struct DeadLetter {
     pub cause: Seq,
     /// What it waits for.
     pub state: LetterState,
-    /// The change's table.
-    pub table: TableId,
-    /// What happened.
-    pub op: Op,
-    /// The row's key.
-    pub key: Vec<u8>,
-    /// The row before.
-    pub before: Option<Vec<u8>>,
-    /// The row after.
-    pub after: Option<Vec<u8>>,
-    /// The change's commit time, in microseconds.
+    /// What is set aside.
+    pub subject: Subject,
+    /// The change's commit time, or that of what the timer came due before, in microseconds.
     pub time: i64,
-    /// The fault; for a change behind a parked one of the same key, that it waits for it.
+    /// The fault; for one behind a parked one of the same key, that it waits for it.
     pub error: String,
     /// When it was parked, in microseconds, host clock.
     pub parked_at: i64,
@@ -262,28 +300,29 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// What it weighs: its key, its rows and its error.
     pub fn bytes(&self) -> u64 {
-        let (before, after) = (self.before.as_deref(), self.after.as_deref());
-        Self::bytes_of(&self.key, before, after, &self.error)
+        Self::bytes_of(&self.subject, &self.error)
     }
 
     /// The same for one that has yet to be made.
-    pub fn bytes_of(key: &[u8], before: Option<&[u8]>, after: Option<&[u8]>, error: &str) -> u64 {
-        let row = |row: Option<&[u8]>| row.map_or(0, <[u8]>::len);
-        (key.len() + row(before) + row(after) + error.len()) as u64
+    pub fn bytes_of(subject: &Subject, error: &str) -> u64 {
+        (subject.bytes() + error.len()) as u64
     }
 
-    /// The change, as its rule is told it.
-    pub fn change(&self) -> Change {
-        Change {
+    /// The change, as its rule is told it; `None` if it is a timer.
+    pub fn change(&self) -> Option<Change> {
+        let Subject::Change(change) = &self.subject else {
+            return None;
+        };
+        Some(Change {
             seq: self.seq,
             cause: self.cause,
-            table: self.table,
-            op: self.op,
-            key: Key::copy_from_slice(&self.key),
-            before: self.before.clone().map(Row::from),
-            after: self.after.clone().map(Row::from),
+            table: change.table,
+            op: change.op,
+            key: Key::copy_from_slice(&change.key),
+            before: change.before.clone().map(Row::from),
+            after: change.after.clone().map(Row::from),
             time: self.time,
-        }
+        })
     }
 
     /// When it was parked.

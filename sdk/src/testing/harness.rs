@@ -624,6 +624,9 @@ impl Harness {
                         body: body.to_owned(),
                     });
                 }
+                // A timer that came due within the batch: it stays set, and is sent.
+                Effect::Fault { rule, item, .. }
+                    if items[item as usize].header.rules & 1 << rule == 0 => {}
                 Effect::Fault {
                     rule,
                     item,

@@ -13,6 +13,9 @@
 //! item that had the effect. There is at most one write for a row: its last. (Where
 //! effects are kept call by call a row may be written several times, and its last write counts.) A fault says that the
 //! rule returned an error for that item and that nothing of what it did there is among the effects.
+//! A fault of a rule for timers may also say that a timer which this batch has set came due before the item and wasn't
+//! fired: the rule failed, or is one of those that a tick has named. The host then takes no effects, hands over what
+//! stands before the item, and fires the timer itself.
 
 use crate::codec::{self, DecodeError, Reader};
 

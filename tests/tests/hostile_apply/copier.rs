@@ -86,7 +86,11 @@ pub(crate) fn assemble(manifest: &Manifest, hostile: &str, fields: &str) -> Vec<
     let (_, tail) = rest.split_once("(func (export \"apply\")").unwrap();
     let item = ITEM.replace("{{hostile}}", hostile);
     let text = format!("{head}{fields}\n{item}(func (export \"apply\"){tail}");
-    let text = with_panicked_at(text);
+    guests::assemble(&with_manifest(&with_panicked_at(text), manifest))
+}
+
+/// The text of a guest that was made from the frozen one, with this manifest in place of its own.
+pub(crate) fn with_manifest(text: &str, manifest: &Manifest) -> String {
     let (head, rest) = text.split_once("(data (i32.const 2048)").unwrap();
     let (_, tail) = rest.split_once(")\n").unwrap();
     let manifest = manifest.to_bytes();
@@ -100,9 +104,7 @@ pub(crate) fn assemble(manifest: &Manifest, hostile: &str, fields: &str) -> Vec<
         describe,
         &format!("(call $ok (i32.const 2048) (i32.const {}))", manifest.len()),
     );
-    guests::assemble(&format!(
-        "{head}(data (i32.const 2048) \"{escaped}\")\n{tail}"
-    ))
+    format!("{head}(data (i32.const 2048) \"{escaped}\")\n{tail}")
 }
 
 /// The frozen guest as one of interface 1.1, with the import `panicked-at`: item, rule, message, and whether there is

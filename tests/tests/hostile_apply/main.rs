@@ -25,10 +25,10 @@ use std::{
 };
 
 use rulemill::{
-    engine::{Control, PluginOptions, TableOptions},
+    engine::{Control, OnError, PluginOptions, TableOptions},
     limits::Limits,
     rule::{Plugin, Runtime},
-    store::Store,
+    store::{Store, Subject},
 };
 use rulemill_tests::{
     random::from_environment,
@@ -85,6 +85,11 @@ struct Host {
 
 impl Host {
     fn start() -> Self {
+        Self::start_with(OnError::default())
+    }
+
+    /// What is done with the hostile plugin's faults is said.
+    fn start_with(on_error: OnError) -> Self {
         let table = |name: &str| TableOptions {
             name: name.into(),
             key: vec!["id".into()],
@@ -94,10 +99,14 @@ impl Host {
                 ("value".into(), ColumnType::I64, false),
             ],
         };
+        let hostile = PluginOptions {
+            on_error,
+            ..PluginOptions::default()
+        };
         let options = Options {
             limits: limits(),
             tables: vec![table("numbers"), table("letters")],
-            plugins: [("hostile".to_owned(), PluginOptions::default())].into(),
+            plugins: [("hostile".to_owned(), hostile)].into(),
             ticks: false,
         };
         let store = Arc::new(Store::in_memory().unwrap());
@@ -180,11 +189,14 @@ impl Host {
         let mut errors = Vec::new();
         for letter in letters {
             assert_eq!((&*letter.plugin, &*letter.rule), ("hostile", "copy"));
-            let id = key::read(ColumnType::I64, &mut Reader::new(&letter.key)).unwrap();
-            let ValueRef::I64(id) = id.as_ref() else {
+            let Subject::Change(change) = letter.subject else {
                 panic!("{letter:?}");
             };
-            let value = letter.after.map(|row| match rulemill::row::value(&row, 1) {
+            let id = key::read(ColumnType::I64, &mut Reader::new(&change.key)).unwrap();
+            let ValueRef::I64(id) = id.as_ref() else {
+                panic!("{change:?}");
+            };
+            let value = change.after.map(|row| match rulemill::row::value(&row, 1) {
                 Ok(ValueRef::I64(value)) => value,
                 other => panic!("{other:?}"),
             });

@@ -6,7 +6,7 @@ use rulemill::{
     catalog::Catalog,
     change::Seq,
     row,
-    store::{LetterState, Reader, RuleStatus, Store},
+    store::{LetterState, Reader, RuleStatus, Store, Subject},
 };
 use rulemill_tests::rig;
 use rulemill_wire::ValueRef;
@@ -206,7 +206,10 @@ fn rules(reader: &Reader, catalog: &Catalog, model: &Model, depth: Depth) -> Res
             continue;
         }
         let rule = format!("{}.{}", letter.plugin, letter.rule);
-        let table = catalog.table(letter.table);
+        let Subject::Change(change) = letter.subject else {
+            return Err(format!("{rule} has parked a timer: {:?}", letter.subject));
+        };
+        let table = catalog.table(change.table);
         let row = |bytes: &Option<Vec<u8>>| {
             let mut cells = Vec::new();
             for (column, value) in table
@@ -220,12 +223,12 @@ fn rules(reader: &Reader, catalog: &Catalog, model: &Model, depth: Depth) -> Res
             }
             cells.join(" ")
         };
-        let (before, after) = (row(&letter.before), row(&letter.after));
+        let (before, after) = (row(&change.before), row(&change.after));
         let line = format!("{rule}: {before} -> {after} at {}", letter.time);
         parked
             .entry(rule)
             .or_default()
-            .push((letter.key, letter.seq, line));
+            .push((change.key, letter.seq, line));
     }
     for letters in parked.values_mut() {
         // By key, each key's in the order in which they are run again.

@@ -88,8 +88,8 @@ fn contents_of(store: &Store) -> Result<Contents, Box<dyn std::error::Error>> {
         // turns out to wait for another.
         let place = format!("parked for {}.{}", letter.plugin, letter.rule);
         contents.entry(place).or_default().push(format!(
-            "{:?} {} {:?} {:?} {:?} {}",
-            letter.key, letter.seq, letter.op, letter.before, letter.after, letter.time
+            "{} {:?} {}",
+            letter.seq, letter.subject, letter.time
         ));
     }
     for record in reader.rules()? {

@@ -60,6 +60,28 @@ fn version(id: u32, plugin: &str) -> PluginVersion {
     }
 }
 
+/// The change of a letter.
+fn order(table: TableId, after: Vec<u8>) -> ParkedChange {
+    ParkedChange {
+        table,
+        op: Op::Insert,
+        key: key(2).to_vec(),
+        before: None,
+        after: Some(after),
+    }
+}
+
+/// A letter of a timer whose key is the bytes of a row's.
+fn timer_letter(id: u64, seq: u64) -> DeadLetter {
+    DeadLetter {
+        subject: Subject::Timer(ParkedTimer {
+            key: "2".into(),
+            due: 2,
+        }),
+        ..letter(id, seq)
+    }
+}
+
 fn letter(id: u64, seq: u64) -> DeadLetter {
     DeadLetter {
         id,
@@ -70,11 +92,7 @@ fn letter(id: u64, seq: u64) -> DeadLetter {
         nth: 0,
         cause: Seq(seq),
         state: LetterState::Faulted,
-        table: ORDERS,
-        op: Op::Insert,
-        key: key(2).to_vec(),
-        before: None,
-        after: Some(row(2, "Oslo").to_vec()),
+        subject: Subject::Change(order(ORDERS, row(2, "Oslo").to_vec())),
         time: 3,
         error: "a test".into(),
         parked_at: 3,
@@ -188,7 +206,7 @@ fn healthy() -> Store {
     let third = WriteSet {
         last_seq: Seq(3),
         log: vec![change(3, ORDERS, 2, None, Some("Oslo"))],
-        dead_letters: vec![letter(1, 3)],
+        dead_letters: vec![letter(1, 3), timer_letter(2, 3)],
         ..WriteSet::default()
     };
     store.commit(&mut [first]).unwrap();
@@ -288,7 +306,7 @@ fn a_healthy_store_is_well() {
     let seen = store.verify(&mut |_| {}).unwrap();
     let counts = (seen.tables, seen.rows, seen.index_entries, seen.log_changes);
     assert_eq!(counts, (2, 3, 1, 5));
-    assert_eq!(seen.records, 11);
+    assert_eq!(seen.records, 12);
     // So is one that was pruned.
     let limits = Limits {
         log_bytes_max: 1,

@@ -8,7 +8,8 @@ use crate::{catalog::TableId, change::BadInput};
 
 use super::{
     super::{
-        DeadLetter, Gap, IdempotencyRecord, Notification, PluginVersion, RuleRecord, TimerWrite,
+        DeadLetter, Gap, IdempotencyRecord, Notification, PluginVersion, RuleRecord, Subject,
+        TimerWrite,
         commit::{age_key, text_key},
     },
     Check, Error, hex,
@@ -295,14 +296,18 @@ impl Check<'_> {
         )
     }
 
+    /// The rows of a change; a timer's letter names none.
     fn letter_rows(&self, letter: &DeadLetter) -> Option<String> {
-        let TableId(id) = letter.table;
-        let Some(table) = self.table(letter.table) else {
+        let Subject::Change(change) = &letter.subject else {
+            return None;
+        };
+        let TableId(id) = change.table;
+        let Some(table) = self.table(change.table) else {
             return Some(format!("there is no table {id}"));
         };
-        let mut rows = letter.before.iter().chain(&letter.after);
+        let mut rows = change.before.iter().chain(&change.after);
         rows.find_map(|row| whole(&table, row)).map(|problem| {
-            let key = shown(&table, &letter.key).unwrap_or_default();
+            let key = shown(&table, &change.key).unwrap_or_default();
             format!("table {}, key {key}: {problem}", table.name)
         })
     }

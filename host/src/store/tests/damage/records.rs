@@ -43,6 +43,7 @@ fn plugins_and_rules() {
             "rules shop totals: its record can't be read: Hit the end of buffer, expected more data",
             "timers shop totals a: there is no rule shop.totals",
             "dead_letters 1: there is no rule shop.totals",
+            "dead_letters 2: there is no rule shop.totals",
         ],
     );
     check(
@@ -127,23 +128,43 @@ fn timers_notifications_and_dead_letters() {
         |t| {
             let letter = DeadLetter {
                 version: 5,
-                table: TableId(9),
-                ..letter(2, 4)
+                subject: Subject::Change(order(TableId(9), Vec::new())),
+                ..letter(3, 4)
             };
-            put_record(t, "dead_letters", &3u64.to_be_bytes(), &letter);
+            put_record(t, "dead_letters", &4u64.to_be_bytes(), &letter);
         },
         &[
-            "dead_letters 3: its record has number 2",
-            "dead_letters 3: the last number given is 1",
-            "dead_letters 3: it is change 4, and the last is 3",
-            "dead_letters 3: there is no plugin version 5",
-            "dead_letters 3: there is no table 9",
+            "dead_letters 4: its record has number 3",
+            "dead_letters 4: the last number given is 2",
+            "dead_letters 4: it is change 4, and the last is 3",
+            "dead_letters 4: there is no plugin version 5",
+            "dead_letters 4: there is no table 9",
+        ],
+    );
+    // A timer's letter is checked like any other, but for the rows that it has none of.
+    check(
+        |t| {
+            let letter = DeadLetter {
+                version: 5,
+                rule: "gone".into(),
+                cause: Seq(9),
+                ..timer_letter(3, 4)
+            };
+            put_record(t, "dead_letters", &4u64.to_be_bytes(), &letter);
+        },
+        &[
+            "dead_letters 4: its record has number 3",
+            "dead_letters 4: the last number given is 2",
+            "dead_letters 4: change 4 comes before its cause, 9",
+            "dead_letters 4: it is change 4, and the last is 3",
+            "dead_letters 4: there is no rule shop.gone",
+            "dead_letters 4: there is no plugin version 5",
         ],
     );
     check(
         |t| {
             let letter = DeadLetter {
-                after: Some(vec![77]),
+                subject: Subject::Change(order(ORDERS, vec![77])),
                 ..letter(1, 3)
             };
             put_record(t, "dead_letters", &1u64.to_be_bytes(), &letter);
@@ -157,6 +178,18 @@ fn timers_notifications_and_dead_letters() {
             put(t, "dead_letters", &1u64.to_be_bytes(), &bytes);
         },
         &["dead_letters 1: 1 bytes stand behind its record"],
+    );
+    check(
+        |t| {
+            let bytes = postcard::to_allocvec(&timer_letter(2, 3)).unwrap();
+            // The subject's kind stands behind id, names, version, seq, nth, cause and state.
+            let place = 1 + 5 + 7 + 5;
+            assert_eq!(bytes[place..place + 4], [1, 1, b'2', 4], "{bytes:?}");
+            let mut none = bytes.clone();
+            none[place] = 2;
+            put(t, "dead_letters", &2u64.to_be_bytes(), &none);
+        },
+        &["dead_letters 2: its record can't be read: Serde Deserialization Error"],
     );
 }
 

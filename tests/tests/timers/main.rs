@@ -6,6 +6,12 @@
 //! too long for one call; and one fired by the clock while year-old changes were read in.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod alarms;
+mod corners;
+mod faults;
+mod model;
+mod shown;
+
 use std::sync::Arc;
 
 use rulemill::{change::RawOp, engine::Control, store::Store};
