@@ -16,6 +16,7 @@ mod copier;
 #[path = "../../guests/mod.rs"]
 mod guests;
 mod loading;
+mod runaway;
 mod stream;
 
 use std::{

@@ -9,6 +9,7 @@
 mod alarms;
 mod corners;
 mod faults;
+mod many;
 mod model;
 mod shown;
 
