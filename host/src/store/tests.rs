@@ -16,6 +16,7 @@ use super::*;
 mod damage;
 mod faults;
 mod forgetting;
+mod letters;
 mod model;
 mod room;
 
