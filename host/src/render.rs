@@ -8,6 +8,8 @@
 //! | bytes | base64 |
 //! | json | itself |
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use rulemill_wire::{ColumnType, Reader, Value, ValueRef, key};
 
@@ -71,14 +73,86 @@ pub fn row_to_typed_json(table: &Table, row: &[u8]) -> Result<serde_json::Value,
     let mut values = row::values(row);
     for column in &table.columns {
         let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
-        let converted = column
-            .ty
-            .filter(|&ty| value.column_type() != Some(ty))
-            .and_then(|ty| convert(value, ty));
+        let converted = typed(column, value);
         let value = converted.as_ref().map_or(value, Value::as_ref);
         object.insert(column.name.clone(), value_to_json(value));
     }
     Ok(object.into())
+}
+
+/// A value as the type that its column has by now, if it is of another and can be.
+fn typed(column: &Column, value: ValueRef<'_>) -> Option<Value> {
+    let ty = column.ty.filter(|&ty| value.column_type() != Some(ty))?;
+    convert(value, ty)
+}
+
+/// The text of a row's JSON object, its columns in alphabetical order, its values as they are stored. A document in it is as it
+/// was stored, to the last digit, but for white space between its parts.
+///
+/// # Errors
+/// If the row's bytes are damaged.
+pub fn row_to_json_text(table: &Table, row: &[u8]) -> Result<String, RowError> {
+    json_text(table, row, |_, _| None)
+}
+
+/// The same with each value as the type that its column has by now, as in [`row_to_typed_json`].
+///
+/// # Errors
+/// If the row's bytes are damaged.
+pub fn row_to_typed_json_text(table: &Table, row: &[u8]) -> Result<String, RowError> {
+    json_text(table, row, typed)
+}
+
+fn json_text(
+    table: &Table,
+    row: &[u8],
+    converted: impl Fn(&Column, ValueRef<'_>) -> Option<Value>,
+) -> Result<String, RowError> {
+    let mut values = row::values(row);
+    let mut members = BTreeMap::new();
+    for column in &table.columns {
+        let value = values.next().transpose()?.unwrap_or(ValueRef::Null);
+        let other = converted(column, value);
+        members.insert(
+            &column.name,
+            value_text(other.as_ref().map_or(value, Value::as_ref)),
+        );
+    }
+    let mut text = String::with_capacity(row.len() * 2 + 2);
+    for (name, value) in members {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        text.push(':');
+        text.push_str(&value);
+    }
+    if text.is_empty() {
+        text.push('{');
+    }
+    text.push('}');
+    Ok(text)
+}
+
+fn value_text(value: ValueRef<'_>) -> String {
+    let shown = value_to_json(value);
+    match value {
+        // One that no common reader takes is shown as a text.
+        ValueRef::Json(document) if !shown.is_string() => compact(document),
+        _ => shown.to_string(),
+    }
+}
+
+/// A JSON document without the white space between its parts.
+fn compact(document: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let keep = |&c: &char| {
+        let kept = in_text || !matches!(c, ' ' | '\t' | '\n' | '\r');
+        if !escaped && c == '"' {
+            in_text = !in_text;
+        }
+        escaped = in_text && !escaped && c == '\\';
+        kept
+    };
+    document.chars().filter(keep).collect()
 }
 
 /// A row's columns as CSV fields, in the dictionary's order; null is the empty field.

@@ -96,7 +96,7 @@ impl Projection {
                     column.write_next(&mut reader, table, id, out)?;
                 }
                 None => {
-                    let text = render::row_to_json(table, row)?.to_string();
+                    let text = render::row_to_json_text(table, row)?;
                     if column.nullable {
                         out.push(1);
                     }

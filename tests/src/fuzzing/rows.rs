@@ -12,6 +12,7 @@ use rulemill_wire::{
     ColumnType, DecodeError, Value, ValueRef, codec,
     manifest::{self, Access, WHOLE_ROW},
 };
+use serde_json::value::RawValue;
 
 use super::{bytes::Bytes, reading::is_json, tables};
 
@@ -71,7 +72,20 @@ fn as_row(input: &[u8]) -> bool {
         return false;
     };
     let (shown, fields) = (shown.unwrap(), fields.unwrap());
-    typed.unwrap();
+    let typed = typed.unwrap();
+    for (text, value) in [
+        (render::row_to_json_text(&table, input), &shown),
+        (render::row_to_typed_json_text(&table, input), &typed),
+    ] {
+        let text = text.unwrap();
+        assert!(!text.contains(['\n', '\r', '\t']), "{text}");
+        serde_json::from_str::<&RawValue>(&text).unwrap();
+        // A document that is as deep as may be is too deep within a row.
+        match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(read) => assert!(alike(&read, value), "{text} is not {value}"),
+            Err(error) => assert!(error.to_string().contains("recursion"), "{error}: {text}"),
+        }
+    }
     for (place, column) in table.columns.iter().enumerate() {
         let is_null = values
             .get(place)
@@ -95,6 +109,25 @@ fn as_row(input: &[u8]) -> bool {
     assert!(left.iter().all(|value| *value == ValueRef::Null));
     assert!(values.iter().zip(&back).all(|(a, b)| same(a, b)));
     !values.is_empty()
+}
+
+/// Whether these are the same but for the last digit of floats, which `serde_json` doesn't always read.
+fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value as Json;
+    match (a, b) {
+        (Json::Array(a), Json::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b))
+        }
+        (Json::Object(a), Json::Object(b)) => {
+            let same = |((a_name, a), (b_name, b))| a_name == b_name && alike(a, b);
+            a.len() == b.len() && a.iter().zip(b).all(same)
+        }
+        (Json::Number(a), Json::Number(b)) if a.is_f64() && b.is_f64() => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= a.abs() * 1e-14
+        }
+        _ => a == b,
+    }
 }
 
 /// Values set in any order, some twice.
