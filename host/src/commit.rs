@@ -54,10 +54,11 @@ impl Worker {
         }
         let now = (self.clock)();
         if now.saturating_sub(self.pruned_at) >= PRUNE_EVERY_MICROS {
-            self.pruned_at = now;
             // Age is counted in the changes' own time: old changes that are only now read in are not
             // forgotten at once.
-            prune(&self.store, &self.limits, now.min(watermark));
+            let more = prune(&self.store, &self.limits, now.min(watermark));
+            // A bounded part at a time, between commits.
+            self.pruned_at = if more { i64::MIN } else { now };
         }
         true
     }
@@ -169,11 +170,12 @@ impl Drop for Committer {
     }
 }
 
-/// Forgets what the limits no longer allow. What fails here is tried again the next time.
-fn prune(store: &Store, limits: &Limits, now: i64) {
-    if let Err(error) = store.prune(now, limits) {
+/// Forgets some of what the limits no longer allow; true if there may be more. What fails here is tried again the next time.
+fn prune(store: &Store, limits: &Limits, now: i64) -> bool {
+    store.prune(now, limits).unwrap_or_else(|error| {
         tracing::warn!(%error, "can't remove what is old from the store");
-    }
+        false
+    })
 }
 
 fn commit(store: &Store, mut group: Vec<WriteSet>) -> Committed {

@@ -17,6 +17,8 @@ use super::{
 
 /// Entries removed in one call, at the most, from each table.
 const STEP: u64 = 1_000;
+/// Rows, or entries of an index, of a dropped table that are removed in one call, at the most.
+const ROWS_STEP: u64 = 10_000;
 /// Sources whose bad input is looked at in one call, at the most.
 const SOURCES_MAX: usize = 1_000;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
@@ -37,8 +39,9 @@ impl Store {
         more |= prune_requests(&transaction, now, limits)?;
         more |= prune_outbox(&transaction, limits)?;
         more |= prune_bad_input(&transaction, limits)?;
-        for name in self.dropped()? {
-            transaction.delete_table(tables::Bytes::new(&name))?;
+        let dropped = self.dropped()?;
+        if let Some(name) = dropped.first() {
+            more |= remove_rows(&transaction, name)? || dropped.len() > 1;
         }
         transaction.commit()?;
         Ok(more)
@@ -89,6 +92,23 @@ impl Store {
                 .into_iter()
                 .any(|source| source.excess(kept_max) > 0))
     }
+}
+
+/// Removes some of a table of the database, and in the end the table itself; true if there is more of it. All at once would
+/// read every page of it while commits wait.
+fn remove_rows(transaction: &WriteTransaction, name: &str) -> Result<bool, Error> {
+    let mut rows = transaction.open_table(tables::Bytes::new(name))?;
+    for _ in 0..ROWS_STEP {
+        if rows.pop_first()?.is_none() {
+            break;
+        }
+    }
+    let more = !rows.is_empty()?;
+    drop(rows);
+    if !more {
+        transaction.delete_table(tables::Bytes::new(name))?;
+    }
+    Ok(more)
 }
 
 fn hours(hours: u64) -> i64 {

@@ -1,5 +1,7 @@
 //! What retention removes, and what it leaves.
 
+use redb::{ReadableTableMetadata, TableHandle};
+
 use super::*;
 
 const HOUR: i64 = 3_600_000_000;
@@ -157,4 +159,53 @@ fn a_write_set_leaves_the_log_whole() {
     assert_eq!(seqs, [2]);
     assert_eq!(reader.log_first_seq().unwrap(), Some(Seq(2)));
     assert!(reader.log_bytes().unwrap() < 200);
+}
+
+/// The rows of a table that was rebuilt go a bounded part at a time, and its indexes' entries.
+#[test]
+fn a_dropped_table_goes_in_steps() {
+    let store = Store::in_memory().unwrap();
+    let rows: Vec<_> = (0..25_000).map(|id| (id, None, Some("Oslo"))).collect();
+    let mut sets = [WriteSet {
+        catalog: first().catalog,
+        ..moves(1, &rows)
+    }];
+    store.commit(&mut sets).unwrap();
+    assert!(!store.prune(1, &Limits::default()).unwrap());
+    let dropped = Table {
+        stage: crate::catalog::Stage::Dropped,
+        ..table()
+    };
+    let mut sets = [WriteSet {
+        catalog: Some(Arc::new(Catalog::from_tables(vec![dropped.clone()]))),
+        ..WriteSet::default()
+    }];
+    sets[0].last_seq = Seq(2);
+    store.commit(&mut sets).unwrap();
+    let left = || {
+        let reader = store.reader().unwrap();
+        let rows = reader.rows(&dropped, &[], None, false).unwrap().count();
+        let transaction = store.database.begin_read().unwrap();
+        let entries = tables::index_name(dropped.id, 0, 0);
+        let entries = transaction.open_table(tables::Bytes::new(&entries));
+        (rows, entries.map_or(0, |entries| entries.len().unwrap()))
+    };
+    let mut steps = Vec::new();
+    while store.prune(1, &Limits::default()).unwrap() {
+        steps.push(left());
+    }
+    assert_eq!(
+        steps,
+        [
+            (15_000, 25_000),
+            (5_000, 25_000),
+            (0, 25_000),
+            (0, 15_000),
+            (0, 5_000)
+        ]
+    );
+    assert_eq!(left(), (0, 0));
+    let transaction = store.database.begin_read().unwrap();
+    let mut names = transaction.list_tables().unwrap();
+    assert!(names.all(|table| !table.name().contains('/')));
 }
