@@ -333,10 +333,12 @@ impl Engine {
         let mut write_set = WriteSet::default();
         let mut derived = Vec::new();
         let rules = &self.plugins[plugin].rules;
-        // While another rule that sets them is behind too they wait for the last.
+        // While another rule that sets them is behind too they wait for the last. One that is called for timers has nothing to catch
+        // up on.
         let manifest = self.plugins[plugin].plugin.manifest();
         let others_are_behind = (0..rules.len()).any(|other| {
             other != rule
+                && rules[other].input.is_some()
                 && manifest.rules[other].sets_timers
                 && !self.states[self.state_of(plugin, other)].takes_live()
         });

@@ -15,7 +15,11 @@ mod shown;
 
 use std::sync::Arc;
 
-use rulemill::{change::RawOp, engine::Control, store::Store};
+use rulemill::{
+    change::RawOp,
+    engine::{Control, PluginEvent},
+    store::Store,
+};
 use rulemill_tests::{
     native::Make,
     rig::{Options, Rig, TestChange},
@@ -37,7 +41,7 @@ mod carts {
     pub struct AbandonedCart {
         #[key]
         id: i64,
-        times: i64,
+        pub times: i64,
     }
 
     #[rule]
@@ -59,6 +63,30 @@ mod carts {
     }
 
     rulemill_sdk::plugin!(carts, abandon);
+}
+
+/// The same, but a cart is remembered a second time.
+mod twice {
+    use rulemill_sdk::prelude::*;
+
+    use super::carts::{self, AbandonedCart};
+
+    #[rule]
+    pub fn abandon(
+        timer: Timer,
+        abandoned: &mut Table<AbandonedCart>,
+        timers: &mut Timers,
+        now: Now,
+    ) -> Outcome {
+        let row = abandoned.entry(timer.key.parse::<i64>()?)?;
+        row.times += 1;
+        if row.times % 2 == 1 {
+            timers.set("abandon", timer.key, now.plus_minutes(5)?)?;
+        }
+        Ok(())
+    }
+
+    rulemill_sdk::plugin!(carts::carts, abandon);
 }
 
 const MINUTE: i64 = 60_000_000;
@@ -223,6 +251,50 @@ fn what_a_rule_catches_up_on_fires_as_if_it_had_been_there() {
             let rig = Rig::start_at(store, &options, &PLUGINS, CLOCK).unwrap();
             assert_eq!(rig.rows("abandoned_carts").unwrap(), abandoned());
         }
+    }
+}
+
+/// A plugin was away, and a rule of it that is called for timers sets some itself: it was taken for one that has yet to catch up on
+/// something, so the other one caught up on its first batch without a timer fired, and cleared those that had come due.
+#[test]
+fn a_plugin_that_was_away_fires_its_timers_as_if_it_had_been_there() {
+    let rows = |is_away: bool, batch: usize| {
+        let plugins: [(&str, Make, &str); 1] = [("carts", twice::plugin, "1")];
+        let rig = Rig::start_at(store(), &options(batch), &plugins, CLOCK).unwrap();
+        let changes = shopping();
+        // Emptied once the half hour is over.
+        let late = changes.into_iter().map(|mut cart| {
+            if cart.op == RawOp::Delete {
+                cart.time = cart.time.map(|time| time + 22 * MINUTE);
+            }
+            cart
+        });
+        let mut changes: Vec<_> = late.collect();
+        changes.sort_by_key(|change| change.time);
+        let (before, after) = changes.split_at(500);
+        rig.apply(before).unwrap();
+        if is_away {
+            let name = "carts".to_owned();
+            let removed = Control::Plugin(PluginEvent::Removed { name });
+            rig.handle.control(removed).unwrap();
+        }
+        for part in after.chunks(batch) {
+            rig.apply(part).unwrap();
+        }
+        if is_away {
+            rig.load("carts", twice::plugin, "1").unwrap();
+            rig.wait_for(|status| {
+                let mut rules = status.rules.values();
+                rules.all(|rule| rule.status == "running")
+            });
+        }
+        let store = rig.stop().unwrap();
+        rulemill_tests::rig::rows(&store, "abandoned_carts").unwrap()
+    };
+    let expected = rows(false, 333);
+    assert!(expected.iter().any(|row| row.ends_with("times=2")));
+    for batch in [50, 333, 4_096] {
+        assert_eq!(rows(true, batch), expected, "batches of {batch}");
     }
 }
 
