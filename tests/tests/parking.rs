@@ -310,6 +310,57 @@ fn what_waited_only_for_a_dropped_change_goes_on() {
     rig.wait_for(|_| rig.rows("totals").unwrap() == ["user_id=1 orders=1 amount=9"]);
 }
 
+/// The last of a row's parked changes was dropped by its number, others of the row still waited, and its next change was parked behind those: as
+/// the source said it, so that its total kept what the dropped one would have taken away.
+#[test]
+fn what_comes_behind_parked_changes_of_which_the_last_was_dropped_is_told_from_what_they_leave() {
+    let last_of_totals = |rig: &Rig| {
+        let reader = rig.store.reader().unwrap();
+        let letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
+        let of_totals = letters.filter(|letter| letter.rule == "totals");
+        of_totals.map(|letter| letter.id).max().unwrap()
+    };
+    for batch in [1, 4_096] {
+        let mut options = options(OnError::Park);
+        options.limits.batch_changes_max = batch;
+        let rig = start(&options);
+        rig.apply(&[
+            order(RawOp::Insert, 1, 1, REFUSED),
+            order(RawOp::Delete, 1, 1, 0),
+            order(RawOp::Insert, 2, 2, REFUSED),
+            order(RawOp::Update, 2, 2, 20),
+        ])
+        .unwrap();
+        drop_letters(&rig, Some(last_of_totals(&rig))).unwrap();
+        rig.apply(&[order(RawOp::Update, 2, 2, REFUSED)]).unwrap();
+        rig.apply(&[order(RawOp::Update, 2, 3, 5), order(RawOp::Delete, 3, 1, 0)])
+            .unwrap();
+        let first = {
+            let reader = rig.store.reader().unwrap();
+            let letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
+            let mut of_first =
+                letters.filter(|letter| letter.rule == "totals" && letter.seq.0 == 2);
+            of_first.next().unwrap().id
+        };
+        drop_letters(&rig, Some(first)).unwrap();
+        // A restart knows of it too.
+        let store = rig.stop().unwrap();
+        let rig = Rig::start(store, &options, &[FAULTY]).unwrap();
+        rig.apply(&[order(RawOp::Insert, 1, 4, 6)]).unwrap();
+        rig.load("shop", mended::plugin, "2").unwrap();
+        retry(&rig, None).unwrap();
+        assert_eq!(
+            rig.rows("totals").unwrap(),
+            [
+                "user_id=1 orders=0 amount=0",
+                "user_id=2 orders=0 amount=0",
+                "user_id=3 orders=1 amount=5",
+                "user_id=4 orders=1 amount=6"
+            ]
+        );
+    }
+}
+
 #[test]
 fn one_retried_by_its_number_takes_those_before_it_along() {
     let rig = start(&options(OnError::Park));

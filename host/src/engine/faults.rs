@@ -7,7 +7,7 @@
 //! A timer that is parked or skipped is set no more: what is parked is its firing. One that is set again under its key is another, and
 //! waits behind it when it comes due. It leaves no gap, since nothing is told of it but itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     change::{Change, Key, Op},
@@ -212,12 +212,20 @@ impl Engine {
             timers: timer_writes,
             ..
         } = write_set;
+        // Keys of which a change has been parked: the first one of each closed the gap, if there was one.
+        let mut keys: HashSet<Vec<u8>> = HashSet::new();
         dead_letters.retain(|letter| {
             let is_its_own =
                 letter.plugin == state.record.plugin && letter.rule == state.record.rule;
             let is_behind = match &letter.subject {
                 Subject::Change(_) => Order::of(letter) >= item.order(),
                 Subject::Timer(_) => Order::of(letter) > item.order(),
+            };
+            let is_first = match &letter.subject {
+                Subject::Change(change) if is_its_own && letter.state != LetterState::Skipped => {
+                    keys.insert(change.key.clone())
+                }
+                _ => false,
             };
             if !is_its_own || !is_behind {
                 return true;
@@ -245,7 +253,7 @@ impl Engine {
                     && gap.plugin == letter.plugin
             };
             // What the rule last saw was said by the letter alone.
-            if letter.state == LetterState::Faulted && gaps.iter().any(closed) {
+            if is_first && gaps.iter().any(closed) {
                 gaps.push(Gap {
                     plugin: letter.plugin.clone(),
                     rule: letter.rule.clone(),

@@ -276,7 +276,11 @@ impl Engine {
                     let state = places[rule];
                     if self.states[state].row_waits(&key, item.order()) {
                         item.rules &= !(1 << rule);
-                        self.park_behind(plugin, rule, &item, output.write_set);
+                        match self.told_behind_gap(state, &item, &key, rule) {
+                            Some(told) => self.park_behind(plugin, rule, &told, output.write_set),
+                            // The row came and went without the rule.
+                            None => self.close_gap(state, &key, output.write_set),
+                        }
                         if self.states[state].record.status != RuleStatus::Running {
                             // No room to park it: the rule has stopped before it.
                             stopped |= 1 << rule;
@@ -313,6 +317,24 @@ impl Engine {
             if item.rules != 0 || matches!(item.body, Body::Tick) {
                 items.push(item);
             }
+        }
+    }
+
+    /// An item that is to stand behind parked ones of its key, as the rule is told it once they have gone through: the last of them may have
+    /// been dropped. `None` if nothing is left to tell.
+    fn told_behind_gap<'a>(
+        &self,
+        state: usize,
+        item: &Item<'a>,
+        key: &Key,
+        rule: usize,
+    ) -> Option<Item<'a>> {
+        let state = &self.states[state];
+        match state.gaps.get(key) {
+            Some(seen) if state.is_behind_gap(key, item.order()) => {
+                item.told(1 << rule, seen.clone())
+            }
+            _ => Some(item.clone()),
         }
     }
 
