@@ -8,11 +8,11 @@ use rulemill_tests::native::{Make, NativePlugin};
 use crate::rules;
 
 /// Plugins that are there from the start; the others come later.
-pub(crate) const FROM_START: [&str; 7] = [
-    "shop", "enrich", "stock", "ledger", "carts", "lenient", "reader",
+pub(crate) const FROM_START: [&str; 8] = [
+    "shop", "enrich", "stock", "ledger", "carts", "lenient", "reader", "follow",
 ];
-pub(crate) const ALL: [&str; 9] = [
-    "shop", "enrich", "stock", "ledger", "carts", "lenient", "reader", "late", "tardy",
+pub(crate) const ALL: [&str; 10] = [
+    "shop", "enrich", "stock", "ledger", "carts", "lenient", "reader", "follow", "late", "tardy",
 ];
 
 /// The mended version of every plugin.
@@ -26,22 +26,23 @@ pub(crate) fn versions(name: &str) -> u32 {
 /// A plugin's file, compiled.
 pub(crate) fn compiled(name: &str, version: u32) -> Arc<NativePlugin> {
     let make: Make = match (name, version) {
-        ("shop", 1) => rules::shop_1::plugin,
-        ("shop", 2) => rules::shop_2::plugin,
-        ("shop", _) => rules::shop_3::plugin,
-        ("enrich", 1) => rules::enrich_1::plugin,
-        ("enrich", _) => rules::enrich_2::plugin,
-        ("stock", 1) => rules::stock_1::plugin,
-        ("stock", _) => rules::stock_2::plugin,
-        ("ledger", 1) => rules::ledger_1::plugin,
-        ("ledger", _) => rules::ledger_2::plugin,
-        ("lenient", 1) => rules::lenient_1::plugin,
-        ("lenient", _) => rules::lenient_2::plugin,
-        ("reader", _) => rules::reader::plugin,
+        ("shop", 1) => rules::shop::shop_1::plugin,
+        ("shop", 2) => rules::shop::shop_2::plugin,
+        ("shop", _) => rules::shop::shop_3::plugin,
+        ("enrich", 1) => rules::enrich::enrich_1::plugin,
+        ("enrich", _) => rules::enrich::enrich_2::plugin,
+        ("stock", 1) => rules::stock::stock_1::plugin,
+        ("stock", _) => rules::stock::stock_2::plugin,
+        ("ledger", 1) => rules::sums::ledger_1::plugin,
+        ("ledger", _) => rules::sums::ledger_2::plugin,
+        ("lenient", 1) => rules::sums::lenient_1::plugin,
+        ("lenient", _) => rules::sums::lenient_2::plugin,
+        ("reader", _) => rules::followers::reader::plugin,
         ("carts", _) => rules::carts::plugin,
-        ("late", _) => rules::late::plugin,
-        ("tardy", _) => rules::tardy::plugin,
-        _ => rules::thief::plugin,
+        ("follow", _) => rules::followers::follow::plugin,
+        ("late", _) => rules::sums::late::plugin,
+        ("tardy", _) => rules::sums::tardy::plugin,
+        _ => rules::followers::thief::plugin,
     };
     let label = format!("{name} {version}");
     NativePlugin::load(make, &serde_json::Value::Null, &label).expect("it takes any configuration")

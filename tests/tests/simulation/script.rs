@@ -1,5 +1,7 @@
 //! What happens in a run: which step comes when, from the seed.
 
+mod commands;
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
@@ -11,7 +13,6 @@ use rulemill_tests::random::{Random, from_environment};
 use crate::{
     feed::{Feed, Mix},
     model::Event,
-    plugins,
     world::{End, Request, Settings, World},
 };
 
@@ -20,6 +21,44 @@ const STEPS: usize = 900;
 
 /// After so many failures no further seed is begun.
 const FAILURES_MAX: u64 = 4;
+
+/// What happens at least ten times in a thousand runs, or the script no longer tries what it says.
+const OFTEN: [&str; 31] = [
+    "a change while a plugin is rebuilt",
+    "a column is added",
+    "a column is dropped that a rule names",
+    "a column is dropped that no rule names",
+    "a crash",
+    "a crash while a plugin is rebuilt",
+    "a gap that was skipped",
+    "a key for another body",
+    "a plugin goes",
+    "a plugin is refused",
+    "a rebuild is to be given up",
+    "a rebuild since the log has forgotten",
+    "a rebuild that a start gives up",
+    "a rebuild that a version begins again",
+    "a rebuild that goes on after a start",
+    "a rebuild that was switched in",
+    "a restart",
+    "a restart while a plugin is rebuilt",
+    "a rule for timers is paused",
+    "a rule for timers is resumed",
+    "a rule goes on with another version",
+    "a rule that a switch has left behind",
+    "a rule that the log has left behind",
+    "a rule whose column is gone",
+    "a skipped change is asked for by its number",
+    "all is mended, and as if nothing had failed",
+    "one dead letter is dropped",
+    "one dead letter is retried",
+    "parked changes are dropped",
+    "the log is pruned",
+    "timers fire as a rule catches up",
+];
+
+/// Fewer runs than these may miss some.
+const OFTEN_RUNS: u64 = 500;
 
 /// How one run differs from another.
 #[derive(Debug)]
@@ -63,6 +102,7 @@ impl Run {
             flaw_in: pick(&mut random, &[0, 10, 30, 100]),
             changes_max: pick(&mut random, &[3, 6, 20]),
             keys: pick(&mut random, &[8, 25, 90]),
+            schema_in: pick(&mut random, &[0, 15, 60]),
         };
         let profile = Profile {
             mix,
@@ -195,96 +235,6 @@ impl Run {
         world.command(Event::Tick { clock: now })
     }
 
-    fn restart(&mut self) -> Result<(), End> {
-        let may_stop = plugins::ALL.map(|name| (name, self.may_stop(name)));
-        let may_go = |name| may_stop.contains(&(name, true));
-        let world = &mut self.world;
-        let mut directory = world.directory.clone();
-        if world.random.one_in(2) {
-            let name = pick(&mut world.random, &plugins::ALL);
-            if name != "reader" && may_go(name) && world.random.one_in(2) {
-                directory.remove(name);
-            } else {
-                let version = version(&mut world.random, name, world.settings.is_loose);
-                directory.insert(name, version);
-            }
-        }
-        world.restart(directory)?;
-        world.check()
-    }
-
-    fn command(&mut self) -> Result<(), End> {
-        let may_stop = plugins::ALL.map(|name| (name, self.may_stop(name)));
-        let may_go = |name| may_stop.contains(&(name, true));
-        let world = &mut self.world;
-        if !world.settings.is_loose {
-            world.drain()?;
-        }
-        let loaded: BTreeMap<_, _> = world.directory.clone();
-        let random = &mut world.random;
-        match random.below(10) {
-            0 | 1 => {
-                let name = pick(random, &plugins::ALL);
-                let version = version(random, name, world.settings.is_loose);
-                world.command(Event::Load(name, version))?;
-                catch_up_at_once(world, name)
-            }
-            2 => {
-                let name = pick(random, &plugins::ALL);
-                match name != "reader" && may_go(name) && loaded.contains_key(name) {
-                    true => world.command(Event::Remove(name)),
-                    false => Ok(()),
-                }
-            }
-            3 => world.refused(),
-            4..7 => {
-                let rule = pick(random, &crate::RULES);
-                let plugin = rule.split('.').next().unwrap_or_default();
-                if !may_go(plugin) || !loaded.contains_key(plugin) {
-                    return Ok(());
-                }
-                match random.one_in(2) {
-                    true => world.command(Event::Pause(rule)),
-                    false => world.command(Event::Resume(rule)),
-                }?;
-                catch_up_at_once(world, plugin)
-            }
-            _ => {
-                let rule = pick(random, &crate::RULES);
-                let all = random.one_in(2);
-                let plugin = rule.split('.').next().unwrap_or_default();
-                let may_all = plugins::FROM_START
-                    .iter()
-                    .all(|name| loaded.contains_key(name));
-                if !loaded.contains_key(plugin) || (all && !may_all) {
-                    return Ok(());
-                }
-                let rule = (!all).then_some(rule);
-                let may_drop = !world.settings.is_loose;
-                match may_drop && world.random.one_in(6) {
-                    true => world.command(Event::Drop(rule)),
-                    false => world.command(Event::Retry(rule)),
-                }
-            }
-        }
-    }
-
-    /// Whether a plugin's rules may stand still.
-    ///
-    /// A rule for timers that stands still fires late, when changes that came since have moved or cleared them: what that comes
-    /// to isn't recomputed here. Nor is what a rule finds in a derived table as of a change, where the rule and the one
-    /// that derives the table have both been behind: so one of them never is. And while no loaded rule looks the table up, the log
-    /// holds what each batch made of it, not each change: so the rule that does is always loaded.
-    fn may_stop(&self, plugin: &str) -> bool {
-        let reader_may = self.profile.mix.flaw_in == 0;
-        match plugin {
-            "carts" => false,
-            "reader" => reader_may,
-            "shop" => !reader_may,
-            _ => true,
-        }
-    }
-
     fn finish(&mut self) -> Result<(), End> {
         while let Some(request) = self.world.unanswered.pop_front() {
             self.world.request(request, false)?;
@@ -293,26 +243,50 @@ impl Run {
     }
 }
 
-/// What others look up of a rule that is behind depends on how far it has come, so here it is never left behind.
-fn catch_up_at_once(world: &mut World, plugin: &str) -> Result<(), End> {
-    match plugin == "shop" && !world.settings.is_loose {
-        true => world.drain(),
-        false => Ok(()),
+/// What a run has come to.
+#[derive(Debug, Default)]
+struct Done {
+    steps: usize,
+    entries: usize,
+    /// How often what has happened.
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Done {
+    fn of(run: &mut Run) -> Self {
+        let world = &mut run.world;
+        let mut counts = std::mem::take(&mut world.counts);
+        counts.insert("a column is added", run.feed.added);
+        counts.insert("a column is dropped that no rule names", run.feed.dropped);
+        counts.insert(
+            "a column is dropped that a rule names",
+            run.feed.dropped_named,
+        );
+        if !world.settings.is_loose {
+            counts.extend(world.model().outcomes.clone());
+        }
+        Self {
+            steps: world.steps,
+            entries: world.history.len(),
+            counts,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.entries += other.entries;
+        for (kind, count) in other.counts {
+            *self.counts.entry(kind).or_default() += count;
+        }
     }
 }
 
-fn version(random: &mut Random, name: &str, is_loose: bool) -> u32 {
-    // What the third version of `shop` faults on depends on the batches.
-    let versions = if is_loose { plugins::versions(name) } else { 2 };
-    1 + random.below(versions.into()) as u32
-}
-
-/// One run: its steps, restarts and entries of history, or what went wrong and the last steps before.
-fn simulate(seed: u64) -> Result<(usize, usize, usize), String> {
+/// One run, or what went wrong and the last steps before.
+fn simulate(seed: u64) -> Result<Done, String> {
     let mut run = Run::new(seed);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.run()));
     let wrong = match result {
-        Ok(Ok(())) => return Ok((run.world.steps, run.world.restarts, run.world.history.len())),
+        Ok(Ok(())) => return Ok(Done::of(&mut run)),
         Ok(Err(wrong)) => wrong,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -337,7 +311,6 @@ fn seeds_end_as_the_recomputation_says() {
     let next = AtomicU64::new(first);
     let failed = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut steps, mut restarts, mut entries) = (0, 0, 0);
     let results: Vec<_> = std::thread::scope(|scope| {
         let work = || {
             let mut done = Vec::new();
@@ -359,13 +332,10 @@ fn seeds_end_as_the_recomputation_says() {
         threads.into_iter().flat_map(join).collect()
     });
     let mut wrong = Vec::new();
+    let mut all = Done::default();
     for result in results {
         match result {
-            Ok(done) => {
-                steps += done.0;
-                restarts += done.1;
-                entries += done.2;
-            }
+            Ok(done) => all.add(done),
             Err(failure) => wrong.push(failure),
         }
     }
@@ -376,7 +346,18 @@ fn seeds_end_as_the_recomputation_says() {
         wrong.join("\n\n")
     );
     println!(
-        "{count} seeds from {first}: {steps} steps, {entries} accepted events, {restarts} restarts in {:.1?}",
+        "{count} seeds from {first}: {} steps, {} accepted events in {:.1?}",
+        all.steps,
+        all.entries,
         started.elapsed()
     );
+    for (kind, count) in &all.counts {
+        println!("{count:>8}  {kind}");
+    }
+    if count >= OFTEN_RUNS {
+        let times = |kind: &&str| all.counts.get(*kind).copied().unwrap_or_default();
+        let is_rare = |kind: &&str| times(kind) * 100 < count;
+        let rare: Vec<_> = OFTEN.into_iter().filter(is_rare).collect();
+        assert!(rare.is_empty(), "hardly ever in {count} seeds: {rare:?}");
+    }
 }

@@ -114,6 +114,7 @@ fn transactions(seed: u64) -> Vec<Vec<Said>> {
         flaw_in: [0, 25, 60][(seed % 3) as usize],
         changes_max: 30,
         keys: 30,
+        schema_in: 25,
     };
     let mut feed = Feed::new(seed, mix);
     (0..220).map(|_| feed.transaction()).collect()
