@@ -8,7 +8,7 @@ use rulemill::{
     change::{BadInput, Idempotency, Position, Receipt, Refused},
     engine::{Control, Status},
     limits::Limits,
-    store::{Backend, Reader, RuleStatus, Store, Verified},
+    store::{Backend, Reader, RuleRecord, RuleStatus, Store, Verified},
 };
 use rulemill_tests::{
     native::Make,
@@ -68,7 +68,7 @@ pub(crate) fn check_acknowledged(
             Step::Mend => reader.plugin_versions()?.len() > 1,
             Step::Late => reader.plugin_versions()?.len() > 2,
             // Whether these have been done shows in the state only.
-            Step::Pause | Step::Resume | Step::Retry => true,
+            Step::Pause | Step::Prune | Step::Resume | Step::Retry | Step::Rebuild => true,
         };
         ensure!(is_there, "step {number} was acknowledged and isn't there");
     }
@@ -225,7 +225,7 @@ impl<'a> Host<'a> {
                 self.wait_until_settled(|reader, _| {
                     let versions = reader.plugin_versions()?;
                     let of = versions.iter().filter(|version| version.plugin == name);
-                    Ok(of.count() == 2)
+                    Ok(of.count() >= 2)
                 })
             }
             Step::Late => {
@@ -248,6 +248,22 @@ impl<'a> Host<'a> {
                     reply,
                 })?;
                 self.wait_until_settled(|reader, _| Ok(!is_paused(reader)?))
+            }
+            Step::Prune => {
+                let mut limits = limits(Pace::Several);
+                limits.log_bytes_max = 1;
+                // What the committer does from time to time.
+                while self.rig.store.prune(0, &limits)? {}
+                Ok(())
+            }
+            Step::Rebuild => {
+                let plugin = "shop".to_owned();
+                self.rig.handle.ask(|reply| Control::Rebuild {
+                    plugin,
+                    cancel: false,
+                    reply,
+                })?;
+                self.wait_until_settled(|_, _| Ok(true))
             }
             Step::Retry => {
                 let answer = self.rig.handle.ask(|reply| Control::RetryDeadLetters {
@@ -276,9 +292,7 @@ impl<'a> Host<'a> {
             let reader = self.rig.store.reader()?;
             let settled = reader.last_seq().0 == status.last_seq
                 && status.durable_seq == status.last_seq
-                && reader.rules()?.iter().all(|rule| {
-                    rule.status != RuleStatus::Running || rule.at_head && rule.backfill.is_none()
-                });
+                && reader.rules()?.iter().all(is_settled);
             if settled && holds(&reader, &status)? {
                 return Ok(());
             }
@@ -351,6 +365,12 @@ impl<'a> Host<'a> {
 const CODE_BYTES: usize = 400_000;
 const MENDED: (&str, Make, &str) = ("shop", mended::plugin, "2");
 const LATE: (&str, Make, &str) = ("late", late::plugin, "1");
+
+/// Whether a rule stands where it will stand if nothing happens: at the head, and none that is being rebuilt.
+fn is_settled(rule: &RuleRecord) -> bool {
+    let is_at_head = rule.status == RuleStatus::Running && rule.at_head && rule.backfill.is_none();
+    (is_at_head || rule.status == RuleStatus::Paused) && !rule.plugin.contains(':')
+}
 
 fn is_paused(reader: &Reader) -> anyhow::Result<bool> {
     let rules = reader.rules()?;

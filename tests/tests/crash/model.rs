@@ -25,6 +25,10 @@ pub(crate) struct Model {
     notifications: Vec<String>,
     mended: bool,
     has_count: bool,
+    /// The minute of the last change.
+    minute: i64,
+    /// The log has forgotten what a rule has yet to handle.
+    has_forgotten: bool,
 }
 
 impl Model {
@@ -39,8 +43,13 @@ impl Model {
                 Step::Mend => model.mended = true,
                 Step::Late => model.has_count = true,
                 Step::Retry => model.retry(),
-                // Whether a rule waited for a while shows nowhere in the end.
-                Step::Pause | Step::Resume => {}
+                // Whether a rule waited for a while shows nowhere in the end,
+                Step::Pause => {}
+                // unless it waited too long.
+                Step::Prune => model.has_forgotten = true,
+                Step::Resume if model.has_forgotten => model.rebuild(),
+                Step::Resume => {}
+                Step::Rebuild => model.rebuild(),
             }
         }
         model
@@ -54,6 +63,7 @@ impl Model {
             return;
         }
         self.remind(made.minute);
+        self.minute = made.minute;
         match &made.what {
             What::Customer { id, name } => drop(self.customers.insert(*id, name.clone())),
             What::Order { op, id, .. } if *op == RawOp::Delete => {
@@ -132,6 +142,27 @@ impl Model {
         }
     }
 
+    /// Everything is made from the orders that are there, as if they had all come just now; nobody is told anything.
+    fn rebuild(&mut self) {
+        self.known = self
+            .orders
+            .values()
+            .map(|(customer, _)| *customer)
+            .collect();
+        self.named.clear();
+        self.due.clear();
+        self.reminders.clear();
+        self.audit.clear();
+        self.parked.clear();
+        for (id, (customer, amount)) in self.orders.clone() {
+            let name = self.customers.get(&customer);
+            let name = name.map_or("nobody", |name| name);
+            self.named.insert(id, name.to_owned());
+            self.due.insert(id, self.minute + REMIND_MINUTES);
+            self.audit(id, Some(amount));
+        }
+    }
+
     /// What each table holds.
     pub(crate) fn tables(&self) -> Vec<(&'static str, Vec<String>)> {
         let orders = self.orders.iter();
@@ -182,6 +213,11 @@ impl Model {
             tables.push((
                 "order_count",
                 vec![format!("id=0 orders={count} amount={sum}")],
+            ));
+            let customers = self.known.len();
+            tables.push((
+                "customer_count",
+                vec![format!("id=0 customers={customers} orders={count}")],
             ));
         }
         tables

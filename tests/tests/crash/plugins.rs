@@ -169,11 +169,39 @@ pub(crate) mod mended {
     );
 }
 
-/// A plugin that comes when there are rows: its rule takes them over.
+/// A plugin that comes when there are rows: its rules take them over.
 pub(crate) mod late {
     use rulemill_sdk::prelude::*;
 
     use super::shop::Order;
+
+    #[derive(Row)]
+    #[table(source = "totals")]
+    pub struct Total {
+        #[key]
+        customer: i64,
+        orders: i64,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "customer_count")]
+    pub struct Customers {
+        #[key]
+        id: i64,
+        customers: i64,
+        orders: i64,
+    }
+
+    /// Is told what differs when the shop's tables have been rebuilt.
+    #[rule]
+    pub fn customer_count(change: Change<Total>, counts: &mut Table<Customers>) -> Outcome {
+        for Delta { row, sign } in change.deltas() {
+            let count = counts.entry(0)?;
+            count.customers += sign;
+            count.orders += row.orders * sign;
+        }
+        Ok(())
+    }
 
     #[derive(Row, Default)]
     #[table(derived = "order_count")]
@@ -194,7 +222,7 @@ pub(crate) mod late {
         Ok(())
     }
 
-    rulemill_sdk::plugin!(order_count);
+    rulemill_sdk::plugin!(order_count, customer_count);
 }
 
 /// How long after an order's last change its reminder is due.

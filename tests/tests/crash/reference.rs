@@ -89,7 +89,20 @@ impl Reference {
             "no parked change went through"
         );
         let versions = self.states.iter().map(|s| s.count("plugin version: "));
-        ensure!(versions.max() == Some(3), "not all plugins came");
+        // A shop, its next version, that rebuilt twice, and the late one.
+        ensure!(versions.max() == Some(5), "not all plugins came");
+        let rebuilds =
+            |state: &Contents| state.has_line("rule: RuleRecord { plugin: \"shop:rebuild\"");
+        let times = self.states.iter().filter(|state| rebuilds(state)).count();
+        ensure!(times > 12, "hardly any state of a rebuild: {times}");
+        let steps = self.states.windows(2);
+        let switches = steps.filter(|two| rebuilds(&two[0]) && !rebuilds(&two[1]));
+        ensure!(switches.count() == 2, "not both rebuilds were switched in");
+        let mut steps = self.states.windows(2);
+        ensure!(
+            steps.any(|two| two[1].count("log: ") < two[0].count("log: ")),
+            "the log forgot nothing"
+        );
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! What happens to the host: changes of a source with positions, posted changes with idempotency keys, new plugin versions,
-//! a rule that is paused and resumed, parked changes that are retried.
+//! a rule that is paused and resumed, parked changes that are retried, a log that is cut, a plugin that is rebuilt.
 
 use rulemill::change::RawOp;
 use rulemill_tests::{random::Random, rig::TestChange};
@@ -75,8 +75,13 @@ pub(crate) enum Step {
     /// The late plugin.
     Late,
     Pause,
+    /// The log forgets everything: also what the rule that is paused has yet to handle.
+    Prune,
+    /// So its plugin is rebuilt.
     Resume,
     Retry,
+    /// The shop's tables are made again, as somebody asks for.
+    Rebuild,
 }
 
 impl Step {
@@ -128,7 +133,10 @@ pub(crate) fn steps(random: &mut Random, count: usize) -> Vec<Step> {
     let pause = count * 7 / 10;
     let controls = [
         (Step::Retry, count * 9 / 10),
+        (Step::Rebuild, count * 17 / 20),
         (Step::Resume, pause + 2),
+        // The next commit shows the engine that it is so.
+        (Step::Prune, pause + 1),
         (Step::Pause, pause),
         (Step::Late, count * 6 / 10),
         (Step::Retry, count * 5 / 10),
