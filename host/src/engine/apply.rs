@@ -164,7 +164,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What its rules now know of the rows that they were told of.
+    /// What its rules now know of the rows that they were told of. What is run again after it was parked comes before whatever they have
+    /// missed since.
     fn close_gaps(
         &mut self,
         plugin: usize,
@@ -172,6 +173,9 @@ impl Engine {
         places: &[u32],
         output: &mut Output<'_>,
     ) {
+        if output.retry.is_some() {
+            return;
+        }
         for rule in 0..self.plugins[plugin].rules.len() {
             let state = self.state_of(plugin, rule);
             if self.states[state].gaps.is_empty() {

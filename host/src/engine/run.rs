@@ -147,7 +147,7 @@ impl Engine {
                     if output.retry.is_none() && !self.is_still_set(plugin, &item) {
                         continue;
                     }
-                    if self.must_be_told_otherwise(plugin, &item) {
+                    if self.must_be_told_otherwise(plugin, &item, output) {
                         // What it faulted on is not what the rule will get.
                         let part = Part::whole(vec![item], watermark, Share::Alone);
                         stack.push(Frame::Run(part));
@@ -338,8 +338,12 @@ impl Engine {
         }
     }
 
-    /// Whether a rule of the item has come to miss a change of its row since the item was made.
-    fn must_be_told_otherwise(&self, plugin: usize, item: &Item<'_>) -> bool {
+    /// Whether a rule of the item has come to miss a change of its row since the item was made. What is run again after it was parked
+    /// comes before whatever the rule has missed since.
+    fn must_be_told_otherwise(&self, plugin: usize, item: &Item<'_>, output: &Output<'_>) -> bool {
+        if output.retry.is_some() {
+            return false;
+        }
         let Body::Change {
             change: ChangeRef::Made(change),
             ..
@@ -390,7 +394,7 @@ impl Engine {
             let item = &items[place];
             // What stands behind others of its key comes after them.
             if item.key().is_some_and(|key| before.contains(key))
-                || self.must_be_told_otherwise(plugin, item)
+                || self.must_be_told_otherwise(plugin, item, output)
             {
                 continue;
             }
