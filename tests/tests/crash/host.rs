@@ -138,8 +138,9 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Does these steps, with as many under way at once as the pace allows.
-    pub(crate) fn work(&self, from: usize, pace: Pace) -> anyhow::Result<()> {
+    /// Does these steps, with as many under way at once as the pace allows. Of those that were acknowledged before a crash an operator
+    /// doesn't ask for a rebuild again: it would forget what has come of timers since.
+    pub(crate) fn work(&self, from: usize, acknowledged: usize, pace: Pace) -> anyhow::Result<()> {
         let most = match pace {
             Pace::Single => 1,
             Pace::Several => 5,
@@ -152,6 +153,9 @@ impl<'a> Host<'a> {
                 self.wait_until_settled(|_, _| Ok(true))?;
             }
             (self.mark)(Mark::Begun(number));
+            if matches!(step, Step::Rebuild) && number < acknowledged {
+                continue;
+            }
             if changes {
                 under_way.push(self.hand_in(number)?);
             } else {

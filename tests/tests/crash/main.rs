@@ -58,7 +58,7 @@ fn record(steps: &[Step], pace: Pace) -> anyhow::Result<Journal<Mark>> {
     let host = Host::start(open(disk.clone())?, pace, steps, 0, move |mark| {
         marks.mark(mark);
     })?;
-    host.work(0, pace)?;
+    host.work(0, 0, pace)?;
     host.compare()?;
     host.stop()?;
     Ok(disk.take_journal())
@@ -110,7 +110,7 @@ impl Trial<'_> {
                 host.repeat(number)?;
             }
         }
-        host.work(next, pace)?;
+        host.work(next, so_far.acknowledged, pace)?;
         host.compare()?;
         let seen = verify(&mut host.stop()?)?;
         let counts = [
@@ -237,7 +237,7 @@ fn failure(
         let host = Host::start(store, Pace::Several, trial.steps, 0, move |mark| {
             noted.lock().unwrap().note(mark);
         })?;
-        host.work(0, Pace::Several)?;
+        host.work(0, 0, Pace::Several)?;
         host.compare()?;
         host.stop().map(drop)
     };
@@ -273,7 +273,7 @@ fn failures(seed: u64, kind: Failure, every: u64) -> anyhow::Result<(u64, u64)> 
     drop(open(disk.clone())?);
     let before = disk.operations();
     let host = Host::start(open(disk.clone())?, Pace::Several, &steps, 0, |_| {})?;
-    host.work(0, Pace::Several)?;
+    host.work(0, 0, Pace::Several)?;
     host.stop()?;
     // Groups are never quite the same: the last operations may not come about.
     let operations = (disk.operations() - before) * 9 / 10;
