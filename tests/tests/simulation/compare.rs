@@ -93,7 +93,12 @@ pub(crate) fn compare(
         sent.values_mut().for_each(|sent| sent.sort());
         expected.values_mut().for_each(|sent| sent.sort());
     }
-    for (rule, plugin) in [("shop.notices", "shop"), ("carts.remind", "carts")] {
+    let senders = [("shop.notices", "shop"), ("carts.remind", "carts")];
+    let is_one = |rule: &&String| senders.iter().any(|(sender, _)| sender == rule);
+    if let Some(rule) = sent.keys().find(|rule| !is_one(rule)) {
+        return Err(format!("{rule} has sent something"));
+    }
+    for (rule, plugin) in senders {
         let is_known = depth == Depth::All || !remade.contains(plugin);
         if is_known && (depth != Depth::Steady || plugin == "carts") {
             let lines =
