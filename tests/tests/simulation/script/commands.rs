@@ -13,11 +13,12 @@ impl Run {
     pub(super) fn restart(&mut self) -> Result<(), End> {
         let name = pick(&mut self.world.random, &plugins::ALL);
         let name = self.or_rebuilt(name);
+        let is_rebuilt = self.world.rebuilding().contains(&name);
         let may_go = self.may_go(name);
         let world = &mut self.world;
         let mut directory = world.directory.clone();
         if world.random.one_in(2) {
-            if may_go && world.random.one_in(2) {
+            if may_go && !is_rebuilt && world.random.one_in(2) {
                 directory.remove(name);
             } else {
                 let version = version(&mut world.random, name, world.settings.is_loose);
@@ -132,11 +133,22 @@ impl Run {
         if name == "carts" && (world.settings.is_loose || !world.model().is_at_head(name)) {
             return Ok(());
         }
-        match world.random.one_in(8) {
+        if world.random.one_in(8) {
             // There is none.
-            true => world.command(Event::Cancel(name)),
-            false => world.command(Event::Rebuild(name)),
+            return world.command(Event::Cancel(name));
         }
+        // Who follows its tables may be away when they are switched.
+        if name == "shop" && self.may_go("follow") && self.world.random.one_in(2) {
+            self.world.command(Event::Remove("follow"))?;
+        }
+        self.world.command(Event::Rebuild(name))?;
+        if self.world.random.one_in(3) {
+            for _ in 0..self.world.random.below(4) {
+                self.world.step_behind()?;
+            }
+            return self.restart();
+        }
+        Ok(())
     }
 
     /// Whether a plugin that is there may go.
