@@ -49,7 +49,7 @@ pub(crate) enum Depth {
 /// Compares the store with what it must hold.
 ///
 /// In the end all must be as if nothing had ever failed, but for what depends on when it was made: `remade` are the plugins that were
-/// made again, or stood still in the face of timers.
+/// made again, or stood still in the face of timers, and the tables whose rules have skipped what the log had forgotten.
 pub(crate) fn compare(
     store: &Store,
     model: &Model,
@@ -74,8 +74,8 @@ pub(crate) fn compare(
         let steady = plugin == "carts" && !remade.contains("carts");
         // What was skipped stays so, and what was looked up of a table that stood still as well.
         let by_time = matches!(name, "names" | "counts" | "reminded" | "tardy_sums");
-        let stays = depth == Depth::Mended
-            && (matches!(plugin, "lenient" | "reader") || by_time && remade.contains(plugin));
+        let is_apart = by_time && remade.contains(plugin) || remade.contains(name);
+        let stays = depth == Depth::Mended && (matches!(plugin, "lenient" | "reader") || is_apart);
         // A plugin that was never loaded has no tables.
         let is_there = catalog.by_name(name).is_some();
         if is_there && !stays && (steady || depth != Depth::Steady) {

@@ -118,7 +118,7 @@ pub(crate) struct Model {
     pub(crate) notifications: BTreeMap<&'static str, Vec<String>>,
     /// Rules whose notifications come in an order that isn't known.
     pub(crate) disordered: BTreeSet<&'static str>,
-    /// Plugins whose tables depend on when they were stopped, or made again.
+    /// Plugins whose tables depend on when they were stopped, or made again; and the tables themselves that depend on what was skipped.
     pub(crate) remade: BTreeSet<&'static str>,
     /// Every change of `orders`, for rules that begin with the log.
     log: Vec<Change>,

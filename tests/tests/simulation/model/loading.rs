@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::feed::{Row, Source};
+use crate::{
+    compare::DERIVED,
+    feed::{Row, Source},
+};
 
 use super::{
     Change, Deployment, Model, Reading, Rule, Status,
@@ -263,6 +266,8 @@ impl Model {
         }
         let plugin = state.plugin();
         self.remade.insert(plugin);
+        let tables = DERIVED.into_iter().filter(|(_, maker)| *maker == plugin);
+        self.remade.extend(tables.map(|(table, _)| table));
         self.outcome("a gap that was skipped");
     }
 
