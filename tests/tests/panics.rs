@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use rulemill::{change::RawOp, store::Store};
+use rulemill::{
+    change::{Op, RawOp, Seq},
+    store::Store,
+};
 use rulemill_sdk::prelude::*;
 use rulemill_tests::{
     native::Make,
@@ -162,6 +165,31 @@ fn changes(seed: u64, models: &mut [Model; 3]) -> Vec<TestChange<'static>> {
         });
     }
     changes
+}
+
+/// Where others fault must not show in what a table's changes are: one for each row that a batch leaves otherwise.
+#[test]
+fn a_batch_that_is_cut_by_faults_changes_each_row_once() {
+    let mut models: [Model; 3] = Default::default();
+    let changes = changes(1, &mut models);
+    let mut options = Options::default();
+    options.limits.breaker_faults_percent = 100;
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options, &[PLUGIN]).unwrap();
+    rig.apply(&changes).unwrap();
+    let reader = rig.store.reader().unwrap();
+    let catalog = reader.catalog().unwrap();
+    for (name, model) in RULES.iter().zip(&models) {
+        assert!(model.parked.len() > 2, "nothing to see");
+        let table = catalog.by_name(name).unwrap().id;
+        let logged = reader.log(Seq(0)).unwrap().map(|change| change.unwrap());
+        let logged: Vec<_> = logged.filter(|change| change.table == table).collect();
+        assert_eq!(logged.len(), model.totals.len(), "{name}");
+        assert!(
+            logged.iter().all(|change| change.op == Op::Insert),
+            "{name}"
+        );
+    }
 }
 
 #[test]

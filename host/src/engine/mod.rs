@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod handle;
 mod items;
 mod link;
+mod net;
 mod overlay;
 mod panics;
 mod parts;

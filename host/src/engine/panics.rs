@@ -13,7 +13,7 @@ use super::{
     effects::Checker,
     items::Item,
     parts::Part,
-    run::{Outcome, Output},
+    run::{Outcome, Output, REACH_MIN},
 };
 
 /// What a guest says of a timer that came due inside the batch, in place of its rule's number.
@@ -22,6 +22,16 @@ const INNER_TIMER: u32 = u32::MAX;
 const WARY_ITEMS: u64 = 10_000;
 
 impl Engine {
+    /// Items that a call of a plugin that has panicked lately gets: few if it was just now, since what comes behind the next panic is written
+    /// for nothing.
+    pub(super) fn wary_reach(&self, plugin: usize) -> Option<usize> {
+        let since = match self.plugins[plugin].wary {
+            0 => return None,
+            wary => WARY_ITEMS - wary,
+        };
+        Some(REACH_MIN.max(since as usize / 4))
+    }
+
     /// What is known of a call that faulted, when the guest has said what it was at. If it has kept what it had done by
     /// then, that is taken, and the part is what is left.
     pub(super) fn take_culprit(

@@ -28,6 +28,7 @@ use super::{
     access::CallState,
     firing::Rounds,
     items::{Body, ChangeRef, Item, write_batch},
+    net,
     parts::{Part, Share},
     state::{Line, Order},
 };
@@ -45,7 +46,7 @@ pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
 }
 
 /// Items that a call gets after a fault.
-const REACH_MIN: usize = 128;
+pub(super) const REACH_MIN: usize = 64;
 
 /// What a run produced for later levels and the log.
 pub(super) struct Output<'a> {
@@ -97,8 +98,13 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let name = self.plugins[plugin].name.clone();
         self.board.begin_call(name, items.len(), Instant::now());
+        let (start, first) = (output.derived.len(), output.write_set.tables.len());
         let result = self.run_parts(plugin, items, watermark, output);
         self.board.end_call();
+        // Where what others see between two changes counts, a part is a change.
+        if output.part_max > 1 {
+            net::merge(output.derived, start, &mut output.write_set.tables, first);
+        }
         result
     }
 
@@ -117,10 +123,10 @@ impl Engine {
             .collect();
         // How many items the next call gets: few after a fault, so that little is run again if the next one is near, then more and
         // more again.
-        let mut reach = match self.plugins[plugin].wary {
-            0 => output.part_max,
-            _ => REACH_MIN.min(output.part_max),
-        };
+        let mut reach = self
+            .wary_reach(plugin)
+            .unwrap_or(output.part_max)
+            .min(output.part_max);
         let mut rounds = Rounds::default();
         while let Some(frame) = stack.pop() {
             let mut part = match frame {
@@ -182,7 +188,10 @@ impl Engine {
                 continue;
             }
             match self.call(plugin, &mut part, output)? {
-                Outcome::Taken => reach = (reach * 2).min(output.part_max),
+                Outcome::Taken => {
+                    let further = self.wary_reach(plugin).unwrap_or(reach * 2);
+                    reach = further.min(output.part_max);
+                }
                 Outcome::Again(called) => {
                     if called {
                         self.drop_instance(plugin);
