@@ -148,7 +148,7 @@ impl World {
         let parked = compare::parked(&reader).map_err(|what| self.failed_or(what))?;
         let of_key = parked.get(&rule).into_iter().flatten();
         let key_of = |letter| compare::change(letter).map(|change| &change.key);
-        let chosen_key = key_of(&chosen).map_err(End::Wrong)?;
+        let chosen_key = key_of(chosen).map_err(End::Wrong)?;
         let mut of_key = of_key.filter(|letter| key_of(letter) == Ok(chosen_key));
         let nth = of_key
             .position(|letter| letter.id == id)
