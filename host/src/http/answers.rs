@@ -252,7 +252,31 @@ pub struct StatusAnswer {
     pub status: Status,
 }
 
-/// A line of `GET /v1/tail`: a committed change.
+/// What a line of `GET /v1/tail` is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TailOp {
+    /// A row came to be.
+    Insert,
+    /// A row changed.
+    Update,
+    /// A row went.
+    Delete,
+    /// The table was made again: any of its rows may be another now, without a line of its own.
+    Rebuilt,
+}
+
+impl From<Op> for TailOp {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Insert => Self::Insert,
+            Op::Update => Self::Update,
+            Op::Delete => Self::Delete,
+        }
+    }
+}
+
+/// A line of `GET /v1/tail`: a committed change, or the switch to a rebuilt table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TailLine {
     /// The change's seq.
@@ -260,9 +284,9 @@ pub struct TailLine {
     /// Its table.
     pub table: String,
     /// What happened.
-    pub op: Op,
+    pub op: TailOp,
     /// The row's key: its value, or the array of a composite key's values.
-    pub key: Box<RawValue>,
+    pub key: Option<Box<RawValue>>,
     /// The row before.
     pub before: Option<Box<RawValue>>,
     /// The row after.

@@ -17,7 +17,7 @@ mod metrics;
 mod problem;
 pub mod read;
 mod tables;
-mod tail;
+pub mod tail;
 
 use std::{
     future::Future,

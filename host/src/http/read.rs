@@ -16,6 +16,7 @@ use super::{
         TailLine,
     },
     problem::{Kind, Problem},
+    tail,
 };
 use crate::{
     catalog::{Catalog, Table},
@@ -326,9 +327,9 @@ pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem
         |row: &Option<crate::row::Row>| row.as_deref().map(|row| json_row(table, row)).transpose();
     Ok(TailLine {
         seq: change.seq.0,
-        table: table.name.clone(),
-        op: change.op,
-        key: json_key(table, &change.key)?,
+        table: tail::plain_name(&table.name).to_owned(),
+        op: change.op.into(),
+        key: Some(json_key(table, &change.key)?),
         before: row(&change.before)?,
         after: row(&change.after)?,
         ts: timestamp(change.time),

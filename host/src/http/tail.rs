@@ -4,6 +4,8 @@
 //! A stream reads the log from snapshots, so it shows whole commits only. Lines are made no faster than
 //! the client takes them: what is behind stays in the log, not in memory.
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes},
     extract::{Query, State, rejection::QueryRejection},
@@ -15,10 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     Api,
+    answers::{TailLine, TailOp},
     problem::{Kind, Problem},
     read, tables,
 };
-use crate::{catalog::TableId, change::Seq, store::Reader};
+use crate::{
+    catalog::{Stage, Table},
+    change::Seq,
+    store::Reader,
+};
 
 /// Lines go out in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -46,10 +53,10 @@ pub(super) async fn tail(
             ),
         )
     })?;
-    let table = match &query.table {
-        None => None,
-        Some(name) => Some(read::table(&api.handle.catalog.load(), name)?.id),
-    };
+    let table = query.table;
+    if let Some(name) = &table {
+        read::table(&api.handle.catalog.load(), name)?;
+    }
     let since = query.since;
     let from = api.read(move |reader, _| begin(reader, since)).await?;
     let (chunks, receiver) = mpsc::channel(2);
@@ -88,7 +95,7 @@ fn begin(reader: &Reader, since: Option<u64>) -> Result<Seq, Problem> {
 /// Sends what is behind, then waits for the next commit, until the client or the host goes.
 async fn follow(
     api: Api,
-    table: Option<TableId>,
+    table: Option<String>,
     mut sent: Seq,
     chunks: mpsc::Sender<Chunk>,
     _permit: OwnedSemaphorePermit,
@@ -98,9 +105,9 @@ async fn follow(
         // Both before the look at the store, so that no commit can slip between look and wait.
         let changed = api.handle.board.changed();
         let closed = *closing.borrow_and_update();
-        let sender = chunks.clone();
+        let (sender, table) = (chunks.clone(), table.clone());
         let result = api
-            .read(move |reader, _| send(reader, table, sent, &sender))
+            .read(move |reader, _| send(reader, table.as_deref(), sent, &sender))
             .await;
         match result {
             Ok(Some(seq)) => sent = seq,
@@ -127,37 +134,97 @@ async fn follow(
 /// Sends the log behind `sent`; gives how far it goes, or none if the client has gone.
 fn send(
     reader: &Reader,
-    table: Option<TableId>,
+    table: Option<&str>,
     sent: Seq,
     chunks: &mpsc::Sender<Chunk>,
 ) -> Result<Option<Seq>, Problem> {
     if reader.last_seq() <= sent {
         return Ok(Some(sent));
     }
+    let mut bytes = Vec::new();
+    let goes_on = lines(reader, table, sent, |line| {
+        serde_json::to_writer(&mut bytes, &line).map_err(Problem::internal)?;
+        bytes.push(b'\n');
+        if bytes.len() < CHUNK_BYTES {
+            return Ok(true);
+        }
+        Ok(chunks
+            .blocking_send(Ok(std::mem::take(&mut bytes).into()))
+            .is_ok())
+    })?;
+    if !goes_on || (!bytes.is_empty() && chunks.blocking_send(Ok(bytes.into())).is_err()) {
+        return Ok(None);
+    }
+    Ok(Some(reader.last_seq()))
+}
+
+/// Hands over a table's lines behind `sent`, or every table's, until `take` wants no more; false if it didn't. What a rebuild makes
+/// shows from its switch on, which has a line of its own.
+///
+/// # Errors
+/// If the store fails, or `take` does.
+pub fn lines(
+    reader: &Reader,
+    table: Option<&str>,
+    sent: Seq,
+    mut take: impl FnMut(TailLine) -> Result<bool, Problem>,
+) -> Result<bool, Problem> {
     let catalog = reader.catalog().map_err(Problem::internal)?;
-    let mut lines = Vec::new();
+    let is_wanted = |of: &Table| table.is_none_or(|name| name == plain_name(&of.name));
+    let switched = |of: &&Arc<Table>| of.is_serving() && of.since() > sent.0 && is_wanted(of);
+    let mut switches: Vec<&Arc<Table>> = catalog.tables().filter(switched).collect();
+    switches.sort_by_key(|of| of.since());
+    let mut switches = switches.into_iter().peekable();
     // The log's pieces are write sets: the first may begin before what was asked for. Behind it lower seqs
     // are changes that a rule made late, which are as new as the others.
     let mut begun = false;
     for change in reader.log(sent.next()).map_err(Problem::internal)? {
         let change = change.map_err(Problem::internal)?;
         begun |= change.seq > sent;
-        if !begun || table.is_some_and(|table| table != change.table) {
+        let of = catalog.table(change.table);
+        if !begun || !is_wanted(of) || is_of_rebuild(of, change.seq) {
             continue;
         }
-        let line = read::tail_line(&catalog, &change)?;
-        serde_json::to_writer(&mut lines, &line).map_err(Problem::internal)?;
-        lines.push(b'\n');
-        if lines.len() >= CHUNK_BYTES
-            && chunks
-                .blocking_send(Ok(std::mem::take(&mut lines).into()))
-                .is_err()
-        {
-            return Ok(None);
+        while let Some(of) = switches.next_if(|of| of.since() < change.seq.0) {
+            if !take(switch_line(of))? {
+                return Ok(false);
+            }
+        }
+        if !take(read::tail_line(&catalog, &change)?)? {
+            return Ok(false);
         }
     }
-    if !lines.is_empty() && chunks.blocking_send(Ok(lines.into())).is_err() {
-        return Ok(None);
+    for of in switches {
+        if !take(switch_line(of))? {
+            return Ok(false);
+        }
     }
-    Ok(Some(reader.last_seq()))
+    Ok(true)
+}
+
+/// Whether a change is one that a rebuild made of a table that didn't serve yet, or never has.
+fn is_of_rebuild(table: &Table, seq: Seq) -> bool {
+    match table.stage {
+        Stage::Serving { since } => seq.0 <= since,
+        Stage::Rebuilding => true,
+        // A table that served has its number behind its name; one that never did more than that.
+        Stage::Dropped | Stage::Replaced { .. } => table.name.matches(':').count() > 1,
+    }
+}
+
+/// The name that a table has or had for readers.
+pub(super) fn plain_name(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
+}
+
+fn switch_line(table: &Table) -> TailLine {
+    TailLine {
+        seq: table.since(),
+        table: table.name.clone(),
+        op: TailOp::Rebuilt,
+        key: None,
+        before: None,
+        after: None,
+        ts: None,
+    }
 }
