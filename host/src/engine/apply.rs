@@ -1,7 +1,5 @@
 //! Taking effects: rows, timers and notifications into the view and the write set.
 
-use std::collections::HashMap;
-
 use crate::{
     catalog::{Catalog, Table},
     change::{Change, Op},
@@ -114,27 +112,22 @@ impl Engine {
                 due: timer.due,
             });
         }
-        let mut ordinals: HashMap<(u16, u32), u32> = HashMap::new();
         let is_silent = rebuild::is_shadow(&name);
         for notification in effects.notifications {
             if is_silent {
                 continue;
             }
             let item = item_of(notification.item);
-            let ordinal = ordinals
-                .entry((notification.rule, notification.item))
-                .or_default();
             output.write_set.notifications.push(Notification {
                 id: 0,
                 seq: item.cause,
                 plugin: name.to_string(),
                 rule: rules[usize::from(notification.rule)].name.clone(),
-                ordinal: *ordinal,
+                ordinal: 0,
                 topic: notification.topic,
                 body: notification.body,
                 time: item.time,
             });
-            *ordinal += 1;
         }
         for timer in timers {
             self.timers.apply(&timer);

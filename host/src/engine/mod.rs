@@ -58,7 +58,7 @@ use crate::{
     commit::{Committed, Committer},
     limits::Limits,
     rule::Plugin,
-    store::{self, IdempotencyRecord, PluginVersion, Store, WriteSet},
+    store::{self, IdempotencyRecord, Notification, PluginVersion, Store, WriteSet},
 };
 
 pub use handle::{
@@ -602,6 +602,16 @@ impl Engine {
 
     /// Puts a write set behind those that are pending.
     fn finish(&mut self, mut write_set: WriteSet, bytes: usize) {
+        // Of a change and of the timers that came due before it, in whatever calls.
+        let mut ordinals: HashMap<(Seq, &str, &str), u32> = HashMap::new();
+        for notification in &mut write_set.notifications {
+            let Notification {
+                seq, plugin, rule, ..
+            } = notification;
+            let next = ordinals.entry((*seq, plugin, rule)).or_default();
+            notification.ordinal = *next;
+            *next += 1;
+        }
         write_set.last_seq = self.last_seq;
         write_set.watermark = self.watermark;
         write_set.watermark_clock = self.watermark_clock;

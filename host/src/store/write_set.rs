@@ -186,7 +186,8 @@ pub struct Notification {
     pub plugin: String,
     /// The rule that sent it.
     pub rule: String,
-    /// Which notification of this rule for this change, from 0: with the fields above a stable name.
+    /// Which notification of this rule for this change, and for the timers that came due before it, from 0; given when its write set is
+    /// complete.
     pub ordinal: u32,
     /// Its topic.
     pub topic: String,
