@@ -12,6 +12,9 @@ use rulemill_sdk::{
     wire::manifest::Manifest,
 };
 
+/// A panic with this message stands for a call that runs out of time.
+pub const ENDLESS: &str = "runs for ever";
+
 /// Makes a plugin's runtime.
 pub type Make = fn() -> PluginRuntime;
 
@@ -105,6 +108,14 @@ impl Instance for NativeInstance {
         }
         match result {
             Ok(effects) => effects.map_err(Fault::Protocol),
+            Err(panic) if panic.downcast_ref::<&str>() == Some(&ENDLESS) => {
+                // As in WebAssembly, where a guest that is stopped has said nothing.
+                self.culprit = None;
+                Err(Fault::TimeOut {
+                    limit: "plugin_call_ms_max",
+                    value: 0,
+                })
+            }
             Err(panic) => Err(Fault::Trap(
                 panic
                     .downcast_ref::<&str>()

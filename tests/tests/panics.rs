@@ -1,4 +1,4 @@
-//! Rules of one plugin that panic and return errors, each over changes of its own, while the others get the same changes: what one has
+//! Rules of one plugin that panic, run out of time and return errors, each over changes of its own, while the others get the same changes: what one has
 //! done before another's panic is kept, and counts once.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
@@ -13,7 +13,7 @@ use rulemill::{
 };
 use rulemill_sdk::prelude::*;
 use rulemill_tests::{
-    native::Make,
+    native::{ENDLESS, Make},
     random::{Random, from_environment},
     rig::{Options, Rig, TestChange},
 };
@@ -27,12 +27,16 @@ enum Does {
     Counts,
     Panics,
     Refuses,
+    Hangs,
 }
+
+const CODES: [i64; 10] = [0, 1, 2, 10, 11, 12, 20, 30, 31, 32];
 
 fn does(rule: usize, amount: i64) -> Does {
     match amount % 100 {
         code if code == rule as i64 => Does::Panics,
         code if code == 10 + rule as i64 => Does::Refuses,
+        code if code == 30 + rule as i64 => Does::Hangs,
         // All of them.
         20 => Does::Panics,
         _ => Does::Counts,
@@ -69,6 +73,7 @@ macro_rules! counting {
                     Does::Counts => {}
                     Does::Panics => panic!("a beast"),
                     Does::Refuses => return Err("no".into()),
+                    Does::Hangs => std::panic::panic_any(ENDLESS),
                 }
             }
             Ok(())
@@ -136,7 +141,7 @@ fn changes(seed: u64, models: &mut [Model; 3]) -> Vec<TestChange<'static>> {
         let before = stored.get(&id).copied();
         let after = (before.is_none() || !random.one_in(4)).then(|| {
             let code = match random.one_in(25) {
-                true => [0, 1, 2, 10, 11, 12, 20][random.below(7) as usize],
+                true => CODES[random.below(CODES.len() as u64) as usize],
                 false => 50,
             };
             (random.between(1, 9), random.between(0, 49) * 100 + code)
@@ -174,6 +179,7 @@ fn a_batch_that_is_cut_by_faults_changes_each_row_once() {
     let changes = changes(1, &mut models);
     let mut options = Options::default();
     options.limits.breaker_faults_percent = 100;
+    options.limits.breaker_timeouts_max = 10_000;
     let store = Arc::new(Store::in_memory().unwrap());
     let rig = Rig::start(store, &options, &[PLUGIN]).unwrap();
     rig.apply(&changes).unwrap();
@@ -204,6 +210,7 @@ fn what_the_rules_of_a_plugin_did_before_one_panics_counts_once() {
             options.limits.batch_changes_max = batch;
             // None of them is to be paused.
             options.limits.breaker_faults_percent = 100;
+            options.limits.breaker_timeouts_max = 10_000;
             let store = Arc::new(Store::in_memory().unwrap());
             let rig = Rig::start(store, &options, &[PLUGIN]).unwrap();
             for part in changes.chunks(batch) {

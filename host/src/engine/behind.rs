@@ -12,7 +12,7 @@
 //! cursor meets the head.
 
 use crate::{
-    catalog::TableId,
+    catalog::{Stage, TableId},
     change::{Change, Seq},
     store::{Reader, RuleStatus, WriteSet},
 };
@@ -79,9 +79,16 @@ impl Engine {
             self.end_backfill(state);
             return Ok(Step::Done);
         };
+        let table = self.plugins[plugin].tables[usize::from(input)].id;
         let record = &self.states[state].record;
         let replaced = record.replaced;
-        let table = self.plugins[plugin].tables[usize::from(input)].id;
+        if let Some(old) = replaced
+            && self.catalog.load().table(old).stage != (Stage::Replaced { by: table })
+        {
+            // A new version is called for another table: what differed in the old one is nothing to it.
+            self.end_backfill(state);
+            return Ok(Step::Done);
+        }
         let found = self.differences(table, replaced, record.backfill.as_deref())?;
         let rows = found.changes;
         if rows.is_empty() {

@@ -232,6 +232,14 @@ impl Engine {
             }
             state.unpark(&Line::of(&letter.subject), letter.id);
             state.skipped.retain(|id| *id != letter.id);
+            if let Subject::Change(change) = &letter.subject {
+                // The gap that this change left is before it, now that it comes again.
+                if let Some(place) = state.gap_places.get_mut(&change.key[..])
+                    && *place == Order::of(letter)
+                {
+                    *place = place.right_before();
+                }
+            }
             let change = match &letter.subject {
                 Subject::Change(change) => change,
                 Subject::Timer(timer) => {

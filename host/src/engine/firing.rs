@@ -107,10 +107,11 @@ impl Engine {
         let linked = &self.plugins[plugin];
         let manifest = &linked.plugin.manifest().rules;
         let mut known = HashSet::new();
+        let may_fire = self.setters_run(plugin);
         items.retain(|item| match &item.body {
             Body::Timer { rule, key, due } => {
                 let name = &manifest[usize::from(*rule)].name;
-                let is_set = self.timers.is_set(&linked.name, name, key, *due);
+                let is_set = may_fire && self.timers.is_set(&linked.name, name, key, *due);
                 if is_set {
                     known.insert((*rule, key.clone()));
                 }
@@ -118,7 +119,7 @@ impl Engine {
             }
             _ => true,
         });
-        let runs = bits(rules).filter(|&rule| self.is_running(plugin, rule));
+        let runs = bits(rules).filter(|&rule| may_fire && self.is_running(plugin, rule));
         let names = runs.map(|rule| (rule as u16, &*manifest[rule].name));
         let mut due = self.timers.due(&linked.name, names);
         let is_known = |due: &mut Due<'_>, known: &HashSet<(u16, String)>| {
@@ -271,6 +272,14 @@ impl Engine {
         self.plugins[plugin].rules[rule].input.is_none()
             && output.timers & 1 << rule != 0
             && self.is_running(plugin, rule)
+            && self.setters_run(plugin)
+    }
+
+    /// Whether no rule of the plugin that sets timers has stopped: what it would have done to them is yet to come, so they wait.
+    fn setters_run(&self, plugin: usize) -> bool {
+        let rules = self.plugins[plugin].plugin.manifest().rules.iter();
+        let mut setters = rules.enumerate().filter(|(_, rule)| rule.sets_timers);
+        setters.all(|(rule, _)| self.is_running(plugin, rule))
     }
 
     /// The first item before which a timer may have come due that this call has set, and that the guest could not fire: its rule failed,

@@ -9,11 +9,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::rule::{Fault, Instance, Plugin};
 
 use super::Engine;
+
+/// Instances that wait to be made or dropped, at the most: a plugin that takes long must not have others' pile up.
+const JOBS_MAX: usize = 8;
 
 enum Job {
     Make(Arc<dyn Plugin>, Sender<Result<Box<dyn Instance>, Fault>>),
@@ -32,7 +35,7 @@ pub(super) type Spare = Receiver<Result<Box<dyn Instance>, Fault>>;
 impl Workshop {
     /// One with a thread of its own, if there can be one.
     pub(super) fn start() -> Self {
-        let (jobs, work) = unbounded();
+        let (jobs, work) = bounded(JOBS_MAX);
         let thread = thread::Builder::new().name("instances".into());
         let thread = thread.spawn(move || {
             for job in work {
@@ -55,15 +58,17 @@ impl Workshop {
     pub(super) fn order(&self, plugin: &Arc<dyn Plugin>) -> Option<Spare> {
         let (jobs, _) = self.jobs.as_ref()?;
         let (spare, made) = bounded(1);
-        jobs.send(Job::Make(plugin.clone(), spare)).ok()?;
+        jobs.try_send(Job::Make(plugin.clone(), spare)).ok()?;
         Some(made)
     }
 
     /// Drops an instance.
     pub(super) fn discard(&self, instance: Box<dyn Instance>) {
         if let Some((jobs, _)) = &self.jobs {
-            // If it comes back it is dropped here.
-            let _ = jobs.send(Job::Drop(instance));
+            match jobs.try_send(Job::Drop(instance)) {
+                // What comes back is dropped here.
+                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+            }
         }
     }
 }

@@ -102,6 +102,15 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Where it stood, once nothing is left to be told of it: time has moved on all the same.
+    pub(super) fn passed(&self) -> Self {
+        Self {
+            rules: 0,
+            body: Body::Tick,
+            ..self.clone()
+        }
+    }
+
     /// Its place in what its rules are told.
     pub(super) fn order(&self) -> Order {
         Order {

@@ -634,11 +634,19 @@ impl Engine {
     /// When the next timer is due that would fire: one of a rule that doesn't run stays set until it does.
     fn next_due(&self) -> Option<i64> {
         self.timers.next_due(|plugin, rule| {
-            let place = self.state_places.get(&format!("{plugin}.{rule}"));
-            place.is_some_and(|&place| self.states[place].takes_live())
-                && !self
-                    .plugin_named(plugin)
-                    .is_some_and(|place| self.holds_timers(place))
+            let Some(owner) = self.plugin_named(plugin) else {
+                return false;
+            };
+            // Its plugin may have come to call it for changes.
+            let name = format!("{plugin}.{rule}");
+            let rules = &self.plugins[owner].rules;
+            let is_for_timers = rules
+                .iter()
+                .any(|rule| *rule.full_name == *name && rule.input.is_none());
+            let place = self.state_places.get(&name);
+            is_for_timers
+                && place.is_some_and(|&place| self.states[place].takes_live())
+                && !self.holds_timers(owner)
         })
     }
 

@@ -14,12 +14,14 @@ use crate::{
 type Hash = foldhash::fast::RandomState;
 
 /// Makes one change of all that a row has gone through in `changes` from `start` on, where its last one stands; a row that is again what
-/// it was has none. `tables` from `first` on have the same writes, and come to the same.
+/// it was has none. `tables` from `first` on have the same writes, and come to the same. A call may have written a row several times if its
+/// effects were `kept` one by one.
 pub(super) fn merge(
     changes: &mut Vec<Change>,
     start: usize,
     tables: &mut Vec<TableWrites>,
     first: usize,
+    kept: bool,
 ) {
     let mut known: Vec<TableId> = Vec::new();
     let is_single = tables[first..].iter().all(|writes| {
@@ -27,7 +29,7 @@ pub(super) fn merge(
         known.push(writes.table);
         is_new
     });
-    if is_single {
+    if is_single && !kept {
         return;
     }
     let unchanged = merge_changes(changes, start);

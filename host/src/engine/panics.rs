@@ -43,7 +43,8 @@ impl Engine {
         culprit: Option<Culprit>,
         output: &mut Output<'_>,
     ) -> Result<Outcome, Fatal> {
-        let Some(Culprit { item, rule, done }) = culprit else {
+        // Of a guest that has said so and then goes on, until its time is over, nothing is known.
+        let (Fault::Trap(_), Some(Culprit { item, rule, done })) = (&fault, culprit) else {
             return Ok(Outcome::Fault(fault, None));
         };
         let Some(&place) = places.get(item as usize) else {
@@ -62,7 +63,7 @@ impl Engine {
             true => Outcome::Cut(place),
             false => Outcome::Fault(fault, Some((place, rule))),
         };
-        let (Fault::Trap(_), Some(done)) = (&fault, done) else {
+        let Some(done) = done else {
             return Ok(unsaved(fault));
         };
         let places = &places[..=item as usize];

@@ -99,11 +99,19 @@ impl Engine {
         let name = self.plugins[plugin].name.clone();
         self.board.begin_call(name, items.len(), Instant::now());
         let (start, first) = (output.derived.len(), output.write_set.tables.len());
+        let was_wary = self.plugins[plugin].wary != 0;
         let result = self.run_parts(plugin, items, watermark, output);
         self.board.end_call();
         // Where what others see between two changes counts, a part is a change.
         if output.part_max > 1 {
-            net::merge(output.derived, start, &mut output.write_set.tables, first);
+            let kept = was_wary || self.plugins[plugin].wary != 0;
+            net::merge(
+                output.derived,
+                start,
+                &mut output.write_set.tables,
+                first,
+                kept,
+            );
         }
         result
     }
@@ -196,8 +204,7 @@ impl Engine {
                     if called {
                         self.drop_instance(plugin);
                     }
-                    part.items
-                        .retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
+                    pass_over(&mut part.items, output.timers);
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Cut(place) => {
@@ -208,7 +215,15 @@ impl Engine {
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Unfit(place, message) => {
-                    divide(part, &message, false, Some((place, None)), true, &mut stack);
+                    divide(
+                        part,
+                        &message,
+                        false,
+                        Some((place, None)),
+                        true,
+                        output.timers,
+                        &mut stack,
+                    );
                 }
                 Outcome::Fault(fault, culprit) => {
                     self.drop_instance(plugin);
@@ -227,6 +242,7 @@ impl Engine {
                         timed_out,
                         culprit,
                         again_alone,
+                        output.timers,
                         &mut stack,
                     );
                 }
@@ -274,6 +290,7 @@ impl Engine {
         // Of the changes of a row only the first tells of what was missed.
         let mut told: HashSet<(usize, Key)> = HashSet::new();
         for mut item in items.split_off(first) {
+            let told_of = items.len();
             for rule in bits(item.rules & stopped) {
                 // It may still handle what stands before the place where it stopped.
                 if !self.states[places[rule]].has_passed(item.order()) {
@@ -325,6 +342,8 @@ impl Engine {
             }
             if item.rules != 0 || matches!(item.body, Body::Tick) {
                 items.push(item);
+            } else if items.len() == told_of {
+                items.extend(what_remains(&item, output.timers));
             }
         }
     }
@@ -433,7 +452,7 @@ impl Engine {
                 }
             }
         }
-        items.retain(|item| item.rules != 0 || matches!(item.body, Body::Tick));
+        pass_over(items, output.timers);
         match is_dealt_with {
             true => Outcome::Again(false),
             false => Outcome::Unfit(first.0, first.1),
@@ -483,6 +502,10 @@ impl Engine {
         let bytes = match instance.apply(&batch.bytes, state) {
             Ok(bytes) => bytes,
             Err(Fault::Store(error)) => return Err(Fatal::store(error)),
+            Err(Fault::LimitExceeded { .. }) if linked.wary != 0 => {
+                linked.wary = 0;
+                return Ok(Outcome::Again(true));
+            }
             Err(fault) => {
                 let culprit = instance.culprit();
                 return self.take_culprit(plugin, part, &batch.places, fault, culprit, output);
@@ -491,6 +514,11 @@ impl Engine {
         let checker = self.checker(plugin, &catalog, batch.places.len());
         let effects = match checker.check(&bytes) {
             Ok(effects) => effects,
+            // What a call leaves may be less than what was kept of it on the way.
+            Err(_) if self.plugins[plugin].wary != 0 => {
+                self.plugins[plugin].wary = 0;
+                return Ok(Outcome::Again(true));
+            }
             Err((fault, at)) => {
                 let place = at.map(|at| batch.places[at as usize] as usize);
                 return Ok(Outcome::Fault(fault, place.map(|place| (place, None))));
@@ -523,6 +551,23 @@ fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut Vec<Frame<
     }
 }
 
+/// What stays of an item that no rule gets any more: it was the moment at which timers came due.
+fn what_remains<'a>(item: &Item<'a>, timers: u64) -> Option<Item<'a>> {
+    (timers != 0 && item.key().is_some()).then(|| item.passed())
+}
+
+/// Takes out the items that no rule gets any more.
+fn pass_over(items: &mut Vec<Item<'_>>, timers: u64) {
+    items.retain_mut(|item| {
+        if item.rules == 0
+            && let Some(passed) = what_remains(item, timers)
+        {
+            *item = passed;
+        }
+        item.rules != 0 || matches!(item.body, Body::Tick)
+    });
+}
+
 /// What to do with a part whose call faulted, last thing first.
 fn divide<'a>(
     mut part: Part<'a>,
@@ -530,6 +575,7 @@ fn divide<'a>(
     timed_out: bool,
     culprit: Option<(usize, Option<u16>)>,
     again_alone: bool,
+    timers: u64,
     stack: &mut Vec<Frame<'a>>,
 ) {
     if part.resumes && part.items.len() > 1 {
@@ -555,6 +601,7 @@ fn divide<'a>(
     let before = part;
     let watermark = before.end();
     let item = &mut behind[0];
+    let time = item.time;
     let rules = match rule {
         Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
         _ => item.rules,
@@ -566,13 +613,22 @@ fn divide<'a>(
     };
     let alone: Vec<Frame<'a>> =
         if again_alone || (rules.count_ones() == 1 && before.share == Share::Search) {
-            // It comes to its turn when those before it have had theirs, or has had a moment only.
-            let part = Part {
-                resumes,
-                ..Part::whole(vec![of_rules(rules)], watermark, Share::Alone)
-            };
+            // It comes to its turn when those before it have had theirs, or has had a moment only. The item's other rules keep their turns.
+            let earlier = behind[0].rules & !rules & ((1 << rules.trailing_zeros()) - 1);
+            let later = behind[0].rules & !rules & !earlier;
+            let turns = [
+                (earlier, before.share),
+                (rules, Share::Alone),
+                (later, before.share),
+            ];
+            let turns = turns.into_iter().filter(|(rules, _)| *rules != 0);
+            let turns = turns.enumerate().map(|(place, (rules, share))| Part {
+                resumes: resumes || place > 0,
+                ..Part::whole(vec![of_rules(rules)], watermark, share)
+            });
+            let frames: Vec<_> = turns.map(Frame::Run).collect();
             behind.remove(0);
-            vec![Frame::Run(part)]
+            frames
         } else if rules.count_ones() != 1 {
             // Which of the rules it was shows when each gets the item alone.
             let alone = bits(rules).enumerate().map(|(place, rule)| Part {
@@ -585,19 +641,15 @@ fn divide<'a>(
         } else {
             let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
             behind[0].rules &= !rules;
-            if behind[0].rules == 0 {
-                behind.remove(0);
-            }
+            pass_over(&mut behind, timers);
             vec![verdict]
         };
-    if resumes && !behind.is_empty() {
-        // The other rules of the one item.
+    if !behind.is_empty() {
+        // Of a part that resumes these are the other rules of its one item.
         stack.push(Frame::Run(Part {
             resumes,
-            ..Part::whole(behind, watermark, before.share)
+            ..Part::whole(behind, watermark.max(time), before.share)
         }));
-    } else {
-        push_behind(&before, behind, stack);
     }
     stack.extend(alone.into_iter().rev());
     if !before.items.is_empty() {

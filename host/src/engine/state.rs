@@ -19,6 +19,17 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// A place behind all that come before this one.
+    pub(super) fn right_before(self) -> Self {
+        match self.nth.checked_sub(1) {
+            Some(nth) => Self { nth, ..self },
+            None => Self {
+                seq: Seq(self.seq.0.saturating_sub(1)),
+                nth: u32::MAX,
+            },
+        }
+    }
+
     /// That of a parked change.
     pub(super) fn of(letter: &DeadLetter) -> Self {
         Self {
