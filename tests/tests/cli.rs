@@ -317,6 +317,7 @@ fn verify_says_whether_the_store_is_well_and_where_it_is_not() {
         "verify has changed the store"
     );
 
+    let whole = before.clone();
     let mut bytes = before;
     let places: Vec<_> = (0..bytes.len())
         .filter(|&at| bytes[at..].starts_with(name.as_bytes()))
@@ -330,6 +331,31 @@ fn verify_says_whether_the_store_is_well_and_where_it_is_not() {
     assert_eq!(report["ok"], false, "{report}");
     let problem = report["findings"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("its pages are damaged"), "{problem}");
+
+    // Whole pages that are gone, over which the database itself may panic.
+    let page = 4096;
+    let mut found = 0;
+    for place in (0..whole.len() / page).step_by(whole.len() / page / 16 + 1) {
+        let mut bytes = whole.clone();
+        bytes[place * page..][..page].fill(0);
+        std::fs::write(&file, bytes).unwrap();
+        let ran = site.run(&["verify"]).unwrap();
+        assert!(
+            matches!(ran.code(), 0 | 1),
+            "page {place}: {}",
+            ran.stderr()
+        );
+        assert!(!ran.stderr().contains("panicked"), "{}", ran.stderr());
+        found += ran.code();
+    }
+    assert!(found > 0);
+    std::fs::write(&file, "").unwrap();
+    for command in [&["verify"][..], &["run", "--once"]] {
+        let ran = site.run(command).unwrap();
+        assert_eq!(ran.code(), 1, "{}", ran.stdout());
+        let said = ran.stdout() + &ran.stderr();
+        assert!(said.contains("store.redb is empty"), "{said}");
+    }
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(super) fn of(data_dir: &Path, limits: &Limits) -> anyhow::Result<StoreCopy> 
         Err(TryLockError::WouldBlock) => return Ok(StoreCopy::InUse),
         Err(TryLockError::Error(error)) => return Err(error).with_context(context),
     }
+    Store::check_whole(&path)?;
     let size = file.metadata().with_context(context)?.len();
     let bytes = Bytes {
         file,

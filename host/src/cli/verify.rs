@@ -3,6 +3,8 @@
 //! Reads a copy of the store whose changes stay in memory, under the lock that a daemon would hold: the file stays as
 //! it is. What is wrong goes to standard output; the exit code says whether anything is.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use anyhow::anyhow;
 use serde::Serialize;
 
@@ -118,14 +120,21 @@ impl Report {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = access::load(&args.config)?;
     let dir = config.data_dir.display();
-    let report = match store_copy::of(&config.data_dir, &config.limits) {
-        Ok(StoreCopy::Of(store)) => verify(*store)?,
-        Ok(StoreCopy::Nothing) => {
+    let read = || {
+        Ok(match store_copy::of(&config.data_dir, &config.limits)? {
+            StoreCopy::Of(store) => Read::Of(verify(*store)?),
+            StoreCopy::Nothing => Read::Nothing,
+            StoreCopy::InUse => Read::InUse,
+        })
+    };
+    let report = match despite_panics(read) {
+        Ok(Read::Of(report)) => report,
+        Ok(Read::Nothing) => {
             return Err(Failure::Failed(anyhow!(
                 "there is no store in {dir} yet: `rulemill run` makes it"
             )));
         }
-        Ok(StoreCopy::InUse) => {
+        Ok(Read::InUse) => {
             return Err(Failure::Failed(anyhow!(
                 "another rulemill has the data directory {dir}: stop it first, or verify a copy that was made while it \
                  was stopped"
@@ -157,6 +166,31 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         Err(Failure::Failed(anyhow!("the store in {dir} is damaged")))
     }
+}
+
+enum Read {
+    Of(Report),
+    Nothing,
+    InUse,
+}
+
+/// Takes a panic of the database for damage: over pages that contradict each other it doesn't return errors only.
+fn despite_panics(read: impl FnOnce() -> anyhow::Result<Read>) -> anyhow::Result<Read> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    panic::set_hook(hook);
+    result.unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(store::Error::Damaged(format!(
+            "its pages contradict each other ({})",
+            what.unwrap_or_default()
+        ))
+        .into())
+    })
 }
 
 fn verify(mut store: Store) -> anyhow::Result<Report> {

@@ -61,6 +61,21 @@ pub struct Store {
 }
 
 impl Store {
+    /// Refuses a file that has been emptied: a store gets its name when it is whole, so that one without bytes never was one, and
+    /// would be taken for a new one.
+    ///
+    /// # Errors
+    /// If it is empty, or can't be looked at.
+    pub(crate) fn check_whole(file: &Path) -> Result<(), Error> {
+        match std::fs::metadata(file).map_err(Error::io)?.len() {
+            0 => Err(Error::Damaged(format!(
+                "{} is empty: put a copy of it back, or move it away to begin with an empty store",
+                file.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the store in this directory, making both where they aren't there.
     ///
     /// # Errors
@@ -88,6 +103,7 @@ impl Store {
             Self::prepare(database, room, Some(file.clone()))
         };
         if Self::exists(dir) {
+            Self::check_whole(&file)?;
             return open(&file);
         }
         // redb can't open a file that it had only begun to make: it gets its name when it is whole.
