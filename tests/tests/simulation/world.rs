@@ -322,7 +322,10 @@ impl World {
         self.step(Stepped::settle)?;
         if was && !self.engine().is_committing() {
             self.note(format_args!("settle"));
-            self.on_its_way = None;
+            // Also where the disk has failed since, so that nobody could look.
+            if let Some(arrived) = self.on_its_way.take() {
+                self.settled = self.settled.max(arrived);
+            }
         }
         Ok(())
     }
