@@ -611,39 +611,44 @@ fn divide<'a>(
         rules,
         ..behind[0].clone()
     };
-    let alone: Vec<Frame<'a>> =
-        if again_alone || (rules.count_ones() == 1 && before.share == Share::Search) {
-            // It comes to its turn when those before it have had theirs, or has had a moment only. The item's other rules keep their turns.
-            let earlier = behind[0].rules & !rules & ((1 << rules.trailing_zeros()) - 1);
-            let later = behind[0].rules & !rules & !earlier;
-            let turns = [
-                (earlier, before.share),
-                (rules, Share::Alone),
-                (later, before.share),
-            ];
-            let turns = turns.into_iter().filter(|(rules, _)| *rules != 0);
-            let turns = turns.enumerate().map(|(place, (rules, share))| Part {
-                resumes: resumes || place > 0,
-                ..Part::whole(vec![of_rules(rules)], watermark, share)
-            });
-            let frames: Vec<_> = turns.map(Frame::Run).collect();
-            behind.remove(0);
-            frames
-        } else if rules.count_ones() != 1 {
-            // Which of the rules it was shows when each gets the item alone.
-            let alone = bits(rules).enumerate().map(|(place, rule)| Part {
-                resumes: resumes || place > 0,
-                ..Part::whole(vec![of_rules(1 << rule)], watermark, Share::Alone)
-            });
-            let frames: Vec<_> = alone.map(Frame::Run).collect();
-            behind.remove(0);
-            frames
-        } else {
-            let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
-            behind[0].rules &= !rules;
-            pass_over(&mut behind, timers);
-            vec![verdict]
-        };
+    let alone: Vec<Frame<'a>> = if again_alone
+        || (rules.count_ones() == 1 && before.share == Share::Search)
+    {
+        // It comes to its turn when those before it have had theirs, or has had a moment only. The item's other rules keep their turns.
+        let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
+        let earlier = behind[0].rules & !rules & first.saturating_sub(1);
+        let later = behind[0].rules & !rules & !earlier;
+        let turns = [
+            (earlier, before.share),
+            (rules, Share::Alone),
+            (later, before.share),
+        ];
+        // A moment has no rules, and timers of its own.
+        let of_others = |(place, (others, _)): &(usize, (u64, Share))| *place == 1 || *others != 0;
+        let turns = turns.into_iter().enumerate().filter(of_others);
+        let turns = turns.map(|(_, turn)| turn);
+        let turns = turns.enumerate().map(|(place, (rules, share))| Part {
+            resumes: resumes || place > 0,
+            ..Part::whole(vec![of_rules(rules)], watermark, share)
+        });
+        let frames: Vec<_> = turns.map(Frame::Run).collect();
+        behind.remove(0);
+        frames
+    } else if rules.count_ones() != 1 {
+        // Which of the rules it was shows when each gets the item alone.
+        let alone = bits(rules).enumerate().map(|(place, rule)| Part {
+            resumes: resumes || place > 0,
+            ..Part::whole(vec![of_rules(1 << rule)], watermark, Share::Alone)
+        });
+        let frames: Vec<_> = alone.map(Frame::Run).collect();
+        behind.remove(0);
+        frames
+    } else {
+        let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
+        behind[0].rules &= !rules;
+        pass_over(&mut behind, timers);
+        vec![verdict]
+    };
     if !behind.is_empty() {
         // Of a part that resumes these are the other rules of its one item.
         stack.push(Frame::Run(Part {
