@@ -303,19 +303,6 @@ fn simulate(seed: u64) -> Result<Done, String> {
     ))
 }
 
-/// Seeds that don't end as they must: timers of the carts, or a rule that never comes to the head. Whose fault it is is open.
-const OPEN: [u64; 5] = [1415, 1462, 1507, 1708, 1846];
-
-#[test]
-#[ignore = "open faults: timers and a rule that catches up at these seeds"]
-fn open_seeds_end_as_the_recomputation_says() {
-    for seed in OPEN {
-        if let Err(wrong) = simulate(seed) {
-            panic!("{wrong}");
-        }
-    }
-}
-
 #[test]
 fn seeds_end_as_the_recomputation_says() {
     let first = from_environment("RULEMILL_SEED", 1);
@@ -331,10 +318,6 @@ fn seeds_end_as_the_recomputation_says() {
                 let seed = next.fetch_add(1, Ordering::SeqCst);
                 if seed >= first + count {
                     break;
-                }
-                // One alone is for whoever looks for the fault.
-                if count > 1 && OPEN.contains(&seed) {
-                    continue;
                 }
                 let result = simulate(seed);
                 if result.is_err() {

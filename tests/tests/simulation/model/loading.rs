@@ -341,6 +341,8 @@ impl Model {
             match self.deployments[place].name {
                 "enrich" => row.name = self.name(user),
                 "reader" => row.standing = self.standing(user),
+                // It takes no time, but is an occasion for what is due already.
+                "carts" => self.time_stands(place),
                 _ => {}
             }
             self.take(place, rule, &row, false);

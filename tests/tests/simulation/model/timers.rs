@@ -74,6 +74,13 @@ impl Model {
         }
     }
 
+    /// A rule reads a row that was there before it: a timer that was set for a time that had been reached fires before.
+    pub(super) fn time_stands(&mut self, place: usize) {
+        if self.reminds(place) {
+            self.fire(place, self.watermark);
+        }
+    }
+
     /// A cart has changed.
     pub(super) fn watch(&mut self, place: usize, change: &Change) {
         let key = change.key.to_string();

@@ -20,8 +20,8 @@ use crate::{
 
 use super::{End, World};
 
-/// Steps in which everything must have come to the head.
-const STEPS_MAX: usize = 3_000;
+/// Steps in which everything must have come to the head: many rules may be behind, and take three changes in a step.
+const STEPS_MAX: usize = 30_000;
 
 impl World {
     pub(crate) fn step_behind(&mut self) -> Result<Behind, End> {
