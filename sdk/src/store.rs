@@ -37,6 +37,9 @@ pub(crate) struct Slot<S: Schema> {
     listed: bool,
 }
 
+/// Slots that a table which is used gets room for at once.
+const SLOTS_MIN: usize = 64;
+
 /// A slot as it was before a call touched it.
 struct Undo<S: Schema> {
     slot: u32,
@@ -92,6 +95,9 @@ impl<S: Schema> Store<S> {
     /// The slot of this key; a new one, of which nothing is known, if there is none.
     #[inline]
     fn slot(&mut self, key: S::Key) -> usize {
+        if self.slots.capacity() == 0 {
+            self.reserve();
+        }
         let slots = &mut self.slots;
         let entry = self.places.entry(
             hash(&key),
@@ -116,6 +122,14 @@ impl<S: Schema> Store<S> {
                 place
             }
         }
+    }
+
+    /// Makes room for a few rows: growing from nothing takes longer than they are worth.
+    #[cold]
+    fn reserve(&mut self) {
+        self.slots.reserve(SLOTS_MIN);
+        // There is nothing yet that would have to be hashed again.
+        self.places.reserve(SLOTS_MIN, |_| 0);
     }
 
     /// The slot of this key, if there is one.

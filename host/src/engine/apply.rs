@@ -47,13 +47,17 @@ impl Engine {
             self.view_mut()
                 .put_derived(table, write.key.clone(), write.row.clone());
             let item = item_of(write.item);
+            let indexed_before = match table.indexes.is_empty() {
+                true => None,
+                false => before.clone(),
+            };
             let change = Change {
                 seq: output.log_seq.unwrap_or(item.seq),
                 cause: item.cause,
                 table: table.id,
                 op: Op::between(&before, &write.row),
                 key: write.key.clone(),
-                before: before.clone(),
+                before,
                 after: write.row.clone(),
                 time: item.time,
             };
@@ -72,11 +76,7 @@ impl Engine {
             };
             rows.push(RowWrite {
                 key: write.key,
-                before: if table.indexes.is_empty() {
-                    None
-                } else {
-                    before
-                },
+                before: indexed_before,
                 after: write.row,
                 seq: item.cause,
                 version,

@@ -38,6 +38,8 @@ pub(super) struct Linked {
     pub(super) spare: Option<Spare>,
     /// Items in which they are, since the last one: it is asked to keep what each call has done.
     pub(super) wary: u64,
+    /// About how many items have lain between the last panics.
+    pub(super) between: u64,
 }
 
 /// A manifest's table, found in the catalog.

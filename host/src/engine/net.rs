@@ -3,19 +3,30 @@
 //! A plugin says of each row only what a call leaves of it. Where a fault has cut a batch into parts this makes one change of a row's
 //! changes again, so that neither the log nor the rules behind it see where others faulted.
 
-use hashbrown::{HashMap, HashSet};
+use std::hash::BuildHasher;
+
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::{
     catalog::TableId,
-    change::{Change, Key, Op},
+    change::{Change, Op},
     store::{RowWrite, TableWrites},
 };
 
-type Hash = foldhash::fast::RandomState;
+/// What becomes of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is the only one of its row.
+    Stays,
+    /// It is the last of its row, and tells what the others did as well.
+    Last,
+    /// Another tells of it, or the row is again what it was.
+    Goes,
+}
 
 /// Makes one change of all that a row has gone through in `changes` from `start` on, where its last one stands; a row that is again what
-/// it was has none. `tables` from `first` on have the same writes, and come to the same. A call may have written a row several times if its
-/// effects were `kept` one by one.
+/// it was has none. `tables` from `first` on have the same writes, those of a table in the same order, and come to the same. A call may have
+/// written a row several times if its effects were `kept` one by one.
 pub(super) fn merge(
     changes: &mut Vec<Change>,
     start: usize,
@@ -32,71 +43,84 @@ pub(super) fn merge(
     if is_single && !kept {
         return;
     }
-    let unchanged = merge_changes(changes, start);
-    let writes: Vec<TableWrites> = tables.drain(first..).collect();
-    for writes in writes {
-        let of_table = |known: &&mut TableWrites| {
-            (known.table, known.generation) == (writes.table, writes.generation)
-        };
-        match tables[first..].iter_mut().find(of_table) {
-            Some(known) => known.rows.extend(writes.rows),
-            None => tables.push(writes),
-        }
-    }
-    for writes in &mut tables[first..] {
-        merge_rows(writes, &unchanged);
-    }
-}
-
-/// Gives the rows that are again what they were.
-fn merge_changes(changes: &mut Vec<Change>, start: usize) -> HashSet<(TableId, Key), Hash> {
-    let mut places: HashMap<(TableId, Key), usize, Hash> =
-        HashMap::with_capacity_and_hasher(changes.len() - start, Hash::default());
-    let mut unchanged = HashSet::with_hasher(Hash::default());
-    let mut is_merged = vec![false; changes.len()];
-    for place in start..changes.len() {
-        let row = (changes[place].table, changes[place].key.clone());
-        if let Some(earlier) = places.insert(row, place) {
-            is_merged[earlier] = true;
-            let before = changes[earlier].before.take();
-            let change = &mut changes[place];
-            change.op = Op::between(&before, &change.after);
-            change.before = before;
-        }
-    }
+    let fates = fates(&mut changes[start..]);
+    merge_rows(&changes[start..], &fates, tables, first);
     let mut place = 0;
-    changes.retain(|change| {
-        let is_gone = is_merged[place];
+    changes.retain(|_| {
         place += 1;
-        if place <= start || is_gone {
-            return !is_gone;
-        }
-        if change.before == change.after {
-            unchanged.insert((change.table, change.key.clone()));
-            return false;
-        }
-        true
+        place <= start || fates[place - 1 - start] != Fate::Goes
     });
-    unchanged
 }
 
-fn merge_rows(writes: &mut TableWrites, unchanged: &HashSet<(TableId, Key), Hash>) {
-    let mut places: HashMap<Key, usize, Hash> =
-        HashMap::with_capacity_and_hasher(writes.rows.len(), Hash::default());
-    let mut rows: Vec<RowWrite> = Vec::with_capacity(writes.rows.len());
-    for row in writes.rows.drain(..) {
-        match places.get(&row.key) {
-            Some(&place) => {
-                let before = rows[place].before.take();
-                rows[place] = RowWrite { before, ..row };
+/// Gives each row's last change what was there before its first, and says what becomes of which.
+fn fates(changes: &mut [Change]) -> Vec<Fate> {
+    let hasher = foldhash::fast::RandomState::default();
+    let hash = |change: &Change| hasher.hash_one((change.table, &change.key[..]));
+    let mut fates = vec![Fate::Stays; changes.len()];
+    let mut places: HashTable<usize> = HashTable::with_capacity(changes.len());
+    for place in 0..changes.len() {
+        let change = &changes[place];
+        let is_row = |&other: &usize| {
+            let other = &changes[other];
+            other.table == change.table && other.key == change.key
+        };
+        match places.entry(hash(change), is_row, |&other| hash(&changes[other])) {
+            Entry::Vacant(entry) => {
+                entry.insert(place);
             }
-            None => {
-                places.insert(row.key.clone(), rows.len());
-                rows.push(row);
+            Entry::Occupied(mut entry) => {
+                let earlier = std::mem::replace(entry.get_mut(), place);
+                fates[earlier] = Fate::Goes;
+                fates[place] = Fate::Last;
+                let before = changes[earlier].before.take();
+                let change = &mut changes[place];
+                change.op = Op::between(&before, &change.after);
+                change.before = before;
             }
         }
     }
-    let table = writes.table;
-    rows.retain(|row| !unchanged.contains(&(table, row.key.clone())));
-    writes.rows = rows;
+    for (fate, change) in fates.iter_mut().zip(changes) {
+        if *fate == Fate::Last && change.before == change.after {
+            *fate = Fate::Goes;
+        }
+    }
+    fates
+}
+
+/// Makes one of each table's writes, less those whose changes go.
+fn merge_rows(changes: &[Change], fates: &[Fate], tables: &mut Vec<TableWrites>, first: usize) {
+    // How far each table's changes have been gone through.
+    let mut reached: Vec<usize> = Vec::new();
+    for mut writes in tables.split_off(first) {
+        let known = tables[first..]
+            .iter()
+            .position(|known| (known.table, known.generation) == (writes.table, writes.generation));
+        let known = known.unwrap_or_else(|| {
+            reached.push(0);
+            tables.push(TableWrites {
+                rows: Vec::new(),
+                ..writes
+            });
+            tables.len() - 1 - first
+        });
+        let reached = &mut reached[known];
+        let rows = &mut tables[first + known].rows;
+        rows.reserve(writes.rows.len());
+        rows.extend(writes.rows.drain(..).filter_map(|row| {
+            *reached += changes[*reached..]
+                .iter()
+                .position(|change| change.table == writes.table)?;
+            let place = *reached;
+            *reached += 1;
+            debug_assert_eq!(changes[place].key, row.key, "a write has its change");
+            match fates[place] {
+                Fate::Goes => None,
+                Fate::Stays => Some(row),
+                Fate::Last => Some(RowWrite {
+                    before: changes[place].before.clone(),
+                    ..row
+                }),
+            }
+        }));
+    }
 }

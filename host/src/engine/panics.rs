@@ -12,6 +12,7 @@ use super::{
     Engine, Fatal,
     effects::Checker,
     items::Item,
+    link::Linked,
     parts::Part,
     run::{Outcome, Output, REACH_MIN},
 };
@@ -20,16 +21,31 @@ use super::{
 const INNER_TIMER: u32 = u32::MAX;
 /// Items after a panic in which another is to be expected.
 const WARY_ITEMS: u64 = 10_000;
+/// Items that the first call after a panic gets, at the most.
+const NEXT_MAX: u64 = 256;
 
 impl Engine {
-    /// Items that a call of a plugin that has panicked lately gets: few if it was just now, since what comes behind the next panic is written
-    /// for nothing.
+    /// Items that a call of a plugin that has panicked lately gets: if it was just now a few more than have lain between the last panics,
+    /// since what comes behind the next one is written for nothing.
     pub(super) fn wary_reach(&self, plugin: usize) -> Option<usize> {
-        let since = match self.plugins[plugin].wary {
-            0 => return None,
-            wary => WARY_ITEMS - wary,
+        let Linked { wary, between, .. } = self.plugins[plugin];
+        if wary == 0 {
+            return None;
+        }
+        let since = WARY_ITEMS - wary;
+        let next = (between + between / 4).min(NEXT_MAX).saturating_sub(since);
+        Some(REACH_MIN.max(next.max(since / 4) as usize))
+    }
+
+    /// The plugin has panicked at the item in this place of a call's.
+    fn grow_wary(&mut self, plugin: usize, place: usize) {
+        let linked = &mut self.plugins[plugin];
+        let since = WARY_ITEMS - linked.wary + place as u64;
+        linked.between = match linked.wary {
+            0 => since,
+            _ => (linked.between + since) / 2,
         };
-        Some(REACH_MIN.max(since as usize / 4))
+        linked.wary = WARY_ITEMS;
     }
 
     /// What is known of a call that faulted, when the guest has said what it was at. If it has kept what it had done by
@@ -50,8 +66,8 @@ impl Engine {
         let Some(&place) = places.get(item as usize) else {
             return Ok(Outcome::Fault(fault, None));
         };
-        self.plugins[plugin].wary = WARY_ITEMS;
         let place = place as usize;
+        self.grow_wary(plugin, place);
         // One that this call has set, so that something stands before it.
         let is_inner_timer = rule == INNER_TIMER && place > 0;
         let rule = u16::try_from(rule).ok();

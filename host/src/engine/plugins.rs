@@ -420,6 +420,7 @@ impl Engine {
             instance: None,
             spare: None,
             wary: 0,
+            between: 0,
         };
         match place {
             Some(place) => self.plugins[place] = linked,

@@ -229,7 +229,8 @@ impl Engine {
                     self.drop_instance(plugin);
                     tracing::debug!(plugin = &*self.plugins[plugin].name, %fault, items = part.items.len(), "call faulted");
                     if culprit.is_some() {
-                        reach = REACH_MIN.min(output.part_max);
+                        let next = self.wary_reach(plugin).unwrap_or(REACH_MIN);
+                        reach = next.min(output.part_max);
                     }
                     let timed_out = matches!(fault, Fault::TimeOut { .. });
                     rounds.timed_out |= timed_out;

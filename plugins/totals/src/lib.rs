@@ -28,10 +28,13 @@ pub struct OrderTotal {
     pub amount: Decimal,
 }
 
-/// Takes the old order off its product's total and adds the new one to its product's.
+/// Takes the old order off its product's total and adds the new one to its product's. An order must be for a product.
 #[rule]
 pub fn order_totals(change: Change<Order>, totals: &mut Table<OrderTotal>) -> Outcome {
     for Delta { row, sign } in change.deltas() {
+        if row.product_id <= 0 {
+            return Err(format!("order {} is for no product", row.id).into());
+        }
         let total = totals.entry(row.product_id)?;
         total.orders += sign;
         total.amount += row.amount * sign;

@@ -41,10 +41,24 @@ impl Random {
 }
 
 /// An amount that overflows any sum: the rule panics at it.
-const FAULTY: i64 = i64::MAX;
+const OVERFLOWING: i64 = i64::MAX;
 
-/// Writes `inbox/orders.jsonl` below `dir`. Of `faulty` changes one is an order that the rule panics at (0: none).
-pub(crate) fn write(dir: &Path, changes: u64, products: u64, faulty: u64) -> Result<Input> {
+/// What is wrong with some of the orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The rule panics at them.
+    Panic,
+    /// It returns an error.
+    Error,
+}
+
+/// Writes `inbox/orders.jsonl` below `dir`. One of so many changes is an order with a flaw.
+pub(crate) fn write(
+    dir: &Path,
+    changes: u64,
+    products: u64,
+    flawed: Option<(u64, Flaw)>,
+) -> Result<Input> {
     let inbox = dir.join("inbox");
     std::fs::create_dir(&inbox)?;
     let path = inbox.join("orders.jsonl");
@@ -52,6 +66,7 @@ pub(crate) fn write(dir: &Path, changes: u64, products: u64, faulty: u64) -> Res
     let mut random = Random(42);
     let mut live: Vec<Order> = Vec::new();
     let mut totals = Totals::new();
+    let mut written = 0;
     for number in 0..changes {
         // The first hundred orders give the others something to change.
         let kind = if live.len() < 100 {
@@ -69,13 +84,18 @@ pub(crate) fn write(dir: &Path, changes: u64, products: u64, faulty: u64) -> Res
                     cents: random.below(50_000) as i64 + 100,
                     status: "new",
                 };
-                if faulty > 0 && number % faulty == 0 {
-                    let total = totals.get(&(order.product as i64));
-                    if total.is_some_and(|(_, cents)| *cents > 0) {
-                        order.cents = FAULTY;
-                        line(&mut out, None, Some(order), time)?;
-                        continue;
+                let total = totals.get(&(order.product as i64));
+                if let Some((each, flaw)) = flawed
+                    && number / each > written
+                    && total.is_some_and(|(_, cents)| *cents > 0)
+                {
+                    match flaw {
+                        Flaw::Panic => order.cents = OVERFLOWING,
+                        Flaw::Error => order.product = 0,
                     }
+                    line(&mut out, None, Some(order), time)?;
+                    written += 1;
+                    continue;
                 }
                 line(&mut out, None, Some(order), time)?;
                 count(&mut totals, order, 1);
@@ -146,7 +166,7 @@ fn row(out: &mut impl Write, order: Option<Order>) -> Result<()> {
             id,
             user,
             product,
-            cents: FAULTY,
+            cents: OVERFLOWING,
             status,
         }) => write!(
             out,

@@ -1,6 +1,6 @@
 //! The whole path, from a file of changes to durable totals, and what WebAssembly costs on it.
 //!
-//! `cargo bench -p rulemill-tests --bench pipeline [-- --changes N] [--products N] [--rounds N] [--faulty N] [--limit NAME=VALUE]..`
+//! `cargo bench -p rulemill-tests --bench pipeline [-- --changes N] [--products N] [--rounds N] [--panics N | --errors N] [--limit NAME=VALUE]..`
 //!
 //! N Debezium changes of orders (70 % inserted, 20 % updated, 10 % deleted, about 190 bytes each) lie in a
 //! file; a host reads them, keeps the count and the sum of each product by the rule in `plugins/totals`, and ends
@@ -8,7 +8,7 @@
 //! be told; the clock runs from the sources' start to the last change being durable. The same rule compiled into the
 //! host is the control: what separates the two is the boundary to WebAssembly. Kinds take turns, so a
 //! machine's other work meets all of them alike. Every run's totals are held against a recomputation.
-//! With `--faulty N` the rule panics at about one change of N, which is parked.
+//! With `--panics N` the rule panics at one change of N, with `--errors N` it returns an error; they are parked.
 
 #![allow(missing_docs)]
 
@@ -19,6 +19,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
+use input::Flaw;
 use run::{Code, Kind, Measured};
 
 const KINDS: [Kind; 4] = [
@@ -43,7 +44,7 @@ const KINDS: [Kind; 4] = [
 struct Wanted {
     changes: u64,
     products: u64,
-    faulty: u64,
+    flawed: Option<(u64, Flaw)>,
     rounds: usize,
     /// Lines of `[limits]`.
     limits: String,
@@ -62,7 +63,7 @@ fn main() -> Result<()> {
     let dir = tempfile::Builder::new()
         .prefix("rulemill-pipeline-")
         .tempdir()?;
-    let input = input::write(dir.path(), wanted.changes, wanted.products, wanted.faulty)?;
+    let input = input::write(dir.path(), wanted.changes, wanted.products, wanted.flawed)?;
     run::build_plugin(dir.path())?;
     println!(
         "{} changes of {} bytes, {} products, {} rounds, medians; store_cache_bytes = 256 MiB",
@@ -116,7 +117,7 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
     let mut wanted = Wanted {
         changes: 1_000_000,
         products: 1_000,
-        faulty: 0,
+        flawed: None,
         rounds: 5,
         limits: String::new(),
     };
@@ -135,7 +136,8 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
         match name.as_str() {
             "--changes" => wanted.changes = number,
             "--products" => wanted.products = number,
-            "--faulty" => wanted.faulty = number,
+            "--panics" => wanted.flawed = Some((number.max(1), Flaw::Panic)),
+            "--errors" => wanted.flawed = Some((number.max(1), Flaw::Error)),
             "--rounds" => wanted.rounds = number as usize,
             _ => bail!("unknown argument {name}"),
         }
