@@ -124,3 +124,129 @@ fn merge_rows(changes: &[Change], fates: &[Fate], tables: &mut Vec<TableWrites>,
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::change::Seq;
+
+    /// A row's change to what a word says, if it says anything: table, key, before, after.
+    type Told = (u32, &'static str, &'static str, &'static str);
+
+    fn row(word: &'static str) -> Option<Bytes> {
+        (!word.is_empty()).then(|| Bytes::from_static(word.as_bytes()))
+    }
+
+    /// The writes of calls, as the engine takes them down: the changes of all, and for each call its tables.
+    fn taken(calls: &[&[Told]]) -> (Vec<Change>, Vec<TableWrites>) {
+        let (mut changes, mut tables) = (Vec::new(), Vec::new());
+        for call in calls {
+            let mut of_call: Vec<TableWrites> = Vec::new();
+            for &(table, key, before, after) in *call {
+                let seq = Seq(changes.len() as u64 + 1);
+                let change = Change {
+                    seq,
+                    cause: seq,
+                    table: TableId(table),
+                    op: Op::between(&row(before), &row(after)),
+                    key: Bytes::from_static(key.as_bytes()),
+                    before: row(before),
+                    after: row(after),
+                    time: 0,
+                };
+                let write = RowWrite {
+                    key: change.key.clone(),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                    seq,
+                    version: 1,
+                };
+                changes.push(change);
+                let is_it = |writes: &&mut TableWrites| writes.table == TableId(table);
+                match of_call.iter_mut().find(is_it) {
+                    Some(writes) => writes.rows.push(write),
+                    None => of_call.push(TableWrites {
+                        table: TableId(table),
+                        generation: 1,
+                        rows: vec![write],
+                    }),
+                }
+            }
+            tables.append(&mut of_call);
+        }
+        (changes, tables)
+    }
+
+    fn word(row: Option<&Bytes>) -> String {
+        row.map(|row| String::from_utf8_lossy(row).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn line(table: TableId, key: &Bytes, seq: Seq, rows: [&Option<Bytes>; 2]) -> String {
+        let [before, after] = rows.map(|row| word(row.as_ref()));
+        format!("{table}.{} {before}>{after} {seq}", word(Some(key)))
+    }
+
+    /// What is left, of the log and of the tables.
+    fn merged(calls: &[&[Told]], kept: bool) -> (Vec<String>, Vec<String>) {
+        let (mut changes, mut tables) = taken(&[&[(9, "k", "", "first")]]);
+        let (mut later, mut later_tables) = taken(calls);
+        let (start, first) = (changes.len(), tables.len());
+        changes.append(&mut later);
+        tables.append(&mut later_tables);
+        merge(&mut changes, start, &mut tables, first, kept);
+        assert_eq!(changes.remove(0).table, TableId(9), "what stood before");
+        assert_eq!(tables.remove(0).rows.len(), 1, "what stood before");
+        let of_change = |change: &Change| {
+            assert_eq!(change.op, Op::between(&change.before, &change.after));
+            let rows = [&change.before, &change.after];
+            line(change.table, &change.key, change.seq, rows)
+        };
+        let mut rows = Vec::new();
+        for writes in &tables {
+            rows.extend(writes.rows.iter().map(|write| {
+                let rows = [&write.before, &write.after];
+                line(writes.table, &write.key, write.seq, rows)
+            }));
+        }
+        (changes.iter().map(of_change).collect(), rows)
+    }
+
+    #[test]
+    fn a_row_has_one_change_from_what_it_was_first_to_what_it_is_last() {
+        let (log, rows) = merged(
+            &[
+                &[(1, "a", "", "x"), (2, "a", "p", "q"), (1, "b", "m", "n")],
+                &[(2, "b", "", "r"), (1, "a", "x", "y")],
+                &[(1, "b", "n", ""), (2, "a", "q", "s"), (1, "c", "", "z")],
+            ],
+            false,
+        );
+        let expected = ["2.b >r 4", "1.a >y 5", "1.b m> 6", "2.a p>s 7", "1.c >z 8"];
+        assert_eq!(log, expected);
+        // By table, since that is how they are stored.
+        let expected = ["1.a >y 5", "1.b m> 6", "1.c >z 8", "2.b >r 4", "2.a p>s 7"];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_row_that_is_what_it_was_has_no_change() {
+        let calls: &[&[Told]] = &[
+            &[(1, "a", "x", "y"), (1, "b", "", "n"), (1, "c", "s", "t")],
+            &[(1, "a", "y", ""), (1, "b", "n", "")],
+            &[(1, "a", "", "x")],
+        ];
+        let expected = vec!["1.c s>t 3".to_owned()];
+        assert_eq!(merged(calls, false), (expected.clone(), expected));
+    }
+
+    #[test]
+    fn what_one_call_wrote_is_looked_at_only_if_it_was_kept_by_and_by() {
+        let calls: &[&[Told]] = &[&[(1, "a", "x", "y"), (1, "a", "y", "z")]];
+        assert_eq!(merged(calls, false).0.len(), 2);
+        let expected = vec!["1.a x>z 2".to_owned()];
+        assert_eq!(merged(calls, true), (expected.clone(), expected));
+    }
+}
