@@ -25,6 +25,14 @@ pub(super) struct Effects {
     pub(super) faults: Vec<FaultEffect>,
 }
 
+impl Effects {
+    /// Where the faults are among the call's items, and whose. `places` are those of the batch's items.
+    pub(super) fn faults_at(&self, places: &[u32]) -> impl Iterator<Item = (usize, u16)> {
+        let faults = self.faults.iter();
+        faults.map(|fault| (places[fault.item as usize] as usize, fault.rule))
+    }
+}
+
 /// A row to write, or to remove.
 #[derive(Debug)]
 pub(super) struct Write {

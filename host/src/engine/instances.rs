@@ -27,14 +27,24 @@ enum Job {
 #[derive(Default)]
 pub(super) struct Workshop {
     jobs: Option<(Sender<Job>, JoinHandle<()>)>,
+    /// There is to be a thread, once something is ordered.
+    may_open: bool,
 }
 
 /// An instance that is being made, or waits to be used.
 pub(super) type Spare = Receiver<Result<Box<dyn Instance>, Fault>>;
 
 impl Workshop {
-    /// One with a thread of its own, if there can be one.
-    pub(super) fn start() -> Self {
+    /// One with a thread of its own, from its first order on.
+    pub(super) fn with_thread() -> Self {
+        Self {
+            jobs: None,
+            may_open: true,
+        }
+    }
+
+    fn open(&mut self) {
+        self.may_open = false;
         let (jobs, work) = bounded(JOBS_MAX);
         let thread = thread::Builder::new().name("instances".into());
         let thread = thread.spawn(move || {
@@ -46,16 +56,19 @@ impl Workshop {
                 }
             }
         });
-        if let Err(error) = &thread {
-            tracing::warn!(%error, "no thread for new instances: faults take longer");
-        }
-        Self {
-            jobs: thread.ok().map(|thread| (jobs, thread)),
+        match thread {
+            Ok(thread) => self.jobs = Some((jobs, thread)),
+            Err(error) => {
+                tracing::warn!(%error, "no thread for new instances: faults take longer");
+            }
         }
     }
 
     /// Begins to make an instance; `None` if there is nobody to do so.
-    pub(super) fn order(&self, plugin: &Arc<dyn Plugin>) -> Option<Spare> {
+    pub(super) fn order(&mut self, plugin: &Arc<dyn Plugin>) -> Option<Spare> {
+        if self.may_open {
+            self.open();
+        }
         let (jobs, _) = self.jobs.as_ref()?;
         let (spare, made) = bounded(1);
         jobs.try_send(Job::Make(plugin.clone(), spare)).ok()?;

@@ -138,7 +138,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
         setup.clock.clone(),
     )?;
     let (mut engine, handle, incoming, commands) = open(setup, committer)?;
-    engine.workshop = Workshop::start();
+    engine.workshop = Workshop::with_thread();
     let board = handle.board.clone();
     let thread = thread::Builder::new()
         .name("engine".into())

@@ -89,10 +89,7 @@ impl Engine {
             // What it did before it panicked is no better: those at fault are found one by one.
             Err(_) => return Ok(unsaved(fault)),
         };
-        let at = effects.faults.iter().map(|fault| {
-            let place = places[fault.item as usize];
-            (place as usize, fault.rule)
-        });
+        let at = effects.faults_at(places);
         if let Some(place) = self.left_to_fire(plugin, &part.items, at, output) {
             return Ok(Outcome::Cut(place));
         }

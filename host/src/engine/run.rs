@@ -526,10 +526,7 @@ impl Engine {
             }
         };
         if !effects.faults.is_empty() {
-            let at = effects.faults.iter().map(|fault| {
-                let place = batch.places[fault.item as usize];
-                (place as usize, fault.rule)
-            });
+            let at = effects.faults_at(&batch.places);
             if let Some(place) = self.left_to_fire(plugin, items, at, output) {
                 return Ok(Outcome::Cut(place));
             }
@@ -569,6 +566,21 @@ fn pass_over(items: &mut Vec<Item<'_>>, timers: u64) {
     });
 }
 
+/// The turns in which an item goes to the rules in question, alone, and before and behind them to its others.
+fn turns_around(rules: u64, all: u64, share: Share) -> Vec<(u64, Share)> {
+    let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
+    let earlier = all & !rules & first.saturating_sub(1);
+    let later = all & !rules & !earlier;
+    let of_others = |others: u64| (others != 0).then_some((others, share));
+    // A moment has no rules, and timers of its own: it gets its turn all the same.
+    let turns = [
+        of_others(earlier),
+        Some((rules, Share::Alone)),
+        of_others(later),
+    ];
+    turns.into_iter().flatten().collect()
+}
+
 /// What to do with a part whose call faulted, last thing first.
 fn divide<'a>(
     mut part: Part<'a>,
@@ -601,54 +613,39 @@ fn divide<'a>(
     let mut behind = part.items.split_off(place);
     let before = part;
     let watermark = before.end();
-    let item = &mut behind[0];
+    let item = &behind[0];
     let time = item.time;
     let rules = match rule {
         Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
         _ => item.rules,
     };
     let resumes = before.resumes;
-    let of_rules = |rules: u64| Item {
+    let of_rules = |item: &Item<'a>, rules: u64| Item {
         rules,
-        ..behind[0].clone()
+        ..item.clone()
     };
-    let alone: Vec<Frame<'a>> = if again_alone
-        || (rules.count_ones() == 1 && before.share == Share::Search)
-    {
-        // It comes to its turn when those before it have had theirs, or has had a moment only. The item's other rules keep their turns.
-        let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
-        let earlier = behind[0].rules & !rules & first.saturating_sub(1);
-        let later = behind[0].rules & !rules & !earlier;
-        let turns = [
-            (earlier, before.share),
-            (rules, Share::Alone),
-            (later, before.share),
-        ];
-        // A moment has no rules, and timers of its own.
-        let of_others = |(place, (others, _)): &(usize, (u64, Share))| *place == 1 || *others != 0;
-        let turns = turns.into_iter().enumerate().filter(of_others);
-        let turns = turns.map(|(_, turn)| turn);
-        let turns = turns.enumerate().map(|(place, (rules, share))| Part {
-            resumes: resumes || place > 0,
-            ..Part::whole(vec![of_rules(rules)], watermark, share)
-        });
-        let frames: Vec<_> = turns.map(Frame::Run).collect();
-        behind.remove(0);
-        frames
-    } else if rules.count_ones() != 1 {
-        // Which of the rules it was shows when each gets the item alone.
-        let alone = bits(rules).enumerate().map(|(place, rule)| Part {
-            resumes: resumes || place > 0,
-            ..Part::whole(vec![of_rules(1 << rule)], watermark, Share::Alone)
-        });
-        let frames: Vec<_> = alone.map(Frame::Run).collect();
-        behind.remove(0);
-        frames
-    } else {
-        let verdict = Frame::Verdict(of_rules(rules), message.to_owned(), timed_out, watermark);
+    let is_one_rule = rules.count_ones() == 1;
+    let alone: Vec<Frame<'a>> = if is_one_rule && !again_alone && before.share != Share::Search {
+        let item = of_rules(item, rules);
         behind[0].rules &= !rules;
         pass_over(&mut behind, timers);
+        let verdict = Frame::Verdict(item, message.to_owned(), timed_out, watermark);
         vec![verdict]
+    } else {
+        let turns = if again_alone || is_one_rule {
+            // It comes to its turn when those before it have had theirs, or has had a moment only.
+            turns_around(rules, item.rules, before.share)
+        } else {
+            // Which of the rules it was shows when each gets the item alone.
+            bits(rules).map(|rule| (1 << rule, Share::Alone)).collect()
+        };
+        let item = behind.remove(0);
+        let parts = turns.into_iter().enumerate();
+        let parts = parts.map(|(place, (rules, share))| Part {
+            resumes: resumes || place > 0,
+            ..Part::whole(vec![of_rules(&item, rules)], watermark, share)
+        });
+        parts.map(Frame::Run).collect()
     };
     if !behind.is_empty() {
         // Of a part that resumes these are the other rules of its one item.
