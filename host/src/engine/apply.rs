@@ -9,9 +9,9 @@ use crate::{
 use super::{
     Engine, Fatal,
     effects::Effects,
-    items::{Body, Item},
+    items::{Body, Item, bits},
     rebuild,
-    run::{Output, bits},
+    run::Output,
 };
 
 impl Engine {

@@ -18,8 +18,8 @@ use crate::{
 use super::{
     Engine,
     effects::Effects,
-    items::{Body, Item},
-    run::{Output, bits},
+    items::{Body, Item, bits},
+    run::Output,
     setup::OnError,
     state::{Letter, Line, Order},
 };

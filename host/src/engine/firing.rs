@@ -17,8 +17,8 @@ use crate::store::RuleStatus;
 
 use super::{
     Engine,
-    items::{Body, Item},
-    run::{Output, bits},
+    items::{Body, Item, bits},
+    run::Output,
     state::Order,
     timers::Due,
 };

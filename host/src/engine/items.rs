@@ -19,6 +19,18 @@ use super::{
     state::{Line, Order},
 };
 
+/// The bits of a rule mask, as rule numbers.
+pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        if mask == 0 {
+            return None;
+        }
+        let bit = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        Some(bit)
+    })
+}
+
 /// One thing that a plugin is told.
 #[derive(Debug, Clone)]
 pub(super) struct Item<'a> {

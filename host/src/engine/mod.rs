@@ -33,6 +33,7 @@ mod requests;
 mod run;
 mod schedule;
 mod setup;
+mod sift;
 mod slices;
 mod state;
 mod status;

@@ -1,9 +1,11 @@
-//! The parts in which a call's items are handed over.
+//! The parts in which a call's items are handed over, and what is left of a part whose call faulted.
 //!
 //! Items are cut into parts because there are too many for one call, because a call faulted, or because a timer must fire between
 //! them (`engine::firing`).
 
-use super::items::Item;
+use std::collections::VecDeque;
+
+use super::items::{Body, Item, bits};
 
 /// Items of one call, and the latest time before them.
 pub(super) struct Part<'a> {
@@ -12,6 +14,15 @@ pub(super) struct Part<'a> {
     pub(super) share: Share,
     /// It is what is left of an item that some of its rules have handled: what they set comes due behind it.
     pub(super) resumes: bool,
+}
+
+/// What is next.
+pub(super) enum Frame<'a> {
+    Run(Part<'a>),
+    /// More items than a call gets now: they go from the front, a part at a time.
+    Queue(VecDeque<Item<'a>>, i64, Share),
+    /// The one rule of this item is at fault, with this message; what stands before the item has been run.
+    Verdict(Item<'a>, String, bool, i64),
 }
 
 /// How much of a call's time a part gets.
@@ -78,5 +89,123 @@ impl<'a> Part<'a> {
     pub(super) fn end(&self) -> i64 {
         let times = self.items.iter().map(|item| item.time);
         times.fold(self.watermark, i64::max)
+    }
+}
+
+/// Has what stands behind a part handed over after it.
+pub(super) fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut Vec<Frame<'a>>) {
+    if !items.is_empty() {
+        stack.push(Frame::Run(Part::whole(items, part.end(), part.share)));
+    }
+}
+
+/// What stays of an item that no rule gets any more: it was the moment at which timers came due.
+pub(super) fn what_remains<'a>(item: &Item<'a>, timers: u64) -> Option<Item<'a>> {
+    (timers != 0 && item.key().is_some()).then(|| item.passed())
+}
+
+/// Takes out the items that no rule gets any more.
+pub(super) fn pass_over(items: &mut Vec<Item<'_>>, timers: u64) {
+    items.retain_mut(|item| {
+        if item.rules == 0
+            && let Some(passed) = what_remains(item, timers)
+        {
+            *item = passed;
+        }
+        item.rules != 0 || matches!(item.body, Body::Tick)
+    });
+}
+
+/// The turns in which an item goes to the rules in question, alone, and before and behind them to its others.
+fn turns_around(rules: u64, all: u64, share: Share) -> Vec<(u64, Share)> {
+    let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
+    let earlier = all & !rules & first.saturating_sub(1);
+    let later = all & !rules & !earlier;
+    let of_others = |others: u64| (others != 0).then_some((others, share));
+    // A moment has no rules, and timers of its own: it gets its turn all the same.
+    let turns = [
+        of_others(earlier),
+        Some((rules, Share::Alone)),
+        of_others(later),
+    ];
+    turns.into_iter().flatten().collect()
+}
+
+/// What to do with a part whose call faulted, last thing first.
+pub(super) fn divide<'a>(
+    mut part: Part<'a>,
+    message: &str,
+    timed_out: bool,
+    culprit: Option<(usize, Option<u16>)>,
+    again_alone: bool,
+    timers: u64,
+    stack: &mut Vec<Frame<'a>>,
+) {
+    if part.resumes && part.items.len() > 1 {
+        let behind = part.items.split_off(1);
+        push_behind(&part, behind, stack);
+    }
+    let share = match part.share {
+        Share::Whole if timed_out => Share::Search,
+        share => share,
+    };
+    let (place, rule) = match culprit {
+        Some((place, rule)) => (place, rule),
+        None if part.items.len() == 1 => (0, None),
+        None => {
+            let right = part.items.split_off(part.items.len() / 2);
+            part.share = share;
+            push_behind(&part, right, stack);
+            stack.push(Frame::Run(part));
+            return;
+        }
+    };
+    let mut behind = part.items.split_off(place);
+    let before = part;
+    let watermark = before.end();
+    let item = &behind[0];
+    let time = item.time;
+    let rules = match rule {
+        Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
+        _ => item.rules,
+    };
+    let resumes = before.resumes;
+    let of_rules = |item: &Item<'a>, rules: u64| Item {
+        rules,
+        ..item.clone()
+    };
+    let is_one_rule = rules.count_ones() == 1;
+    let alone: Vec<Frame<'a>> = if is_one_rule && !again_alone && before.share != Share::Search {
+        let item = of_rules(item, rules);
+        behind[0].rules &= !rules;
+        pass_over(&mut behind, timers);
+        let verdict = Frame::Verdict(item, message.to_owned(), timed_out, watermark);
+        vec![verdict]
+    } else {
+        let turns = if again_alone || is_one_rule {
+            // It comes to its turn when those before it have had theirs, or has had a moment only.
+            turns_around(rules, item.rules, before.share)
+        } else {
+            // Which of the rules it was shows when each gets the item alone.
+            bits(rules).map(|rule| (1 << rule, Share::Alone)).collect()
+        };
+        let item = behind.remove(0);
+        let parts = turns.into_iter().enumerate();
+        let parts = parts.map(|(place, (rules, share))| Part {
+            resumes: resumes || place > 0,
+            ..Part::whole(vec![of_rules(&item, rules)], watermark, share)
+        });
+        parts.map(Frame::Run).collect()
+    };
+    if !behind.is_empty() {
+        // Of a part that resumes these are the other rules of its one item.
+        stack.push(Frame::Run(Part {
+            resumes,
+            ..Part::whole(behind, watermark.max(time), before.share)
+        }));
+    }
+    stack.extend(alone.into_iter().rev());
+    if !before.items.is_empty() {
+        stack.push(Frame::Run(before));
     }
 }

@@ -11,13 +11,13 @@
 //! for the call that runs out of time, a little for each part in the search, the rest for the change alone.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
 
 use crate::{
-    change::{Change, Key, Seq},
+    change::{Change, Seq},
     row::RowError,
     rule::Fault,
     store::{RuleStatus, WriteSet},
@@ -27,23 +27,11 @@ use super::{
     Engine, Fatal,
     access::CallState,
     firing::Rounds,
-    items::{Body, ChangeRef, Item, write_batch},
+    items::{Body, Item, bits, write_batch},
     net,
-    parts::{Part, Share},
+    parts::{Frame, Part, Share, divide, pass_over, push_behind},
     state::{Line, Order},
 };
-
-/// The bits of a rule mask, as rule numbers.
-pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        if mask == 0 {
-            return None;
-        }
-        let bit = mask.trailing_zeros() as usize;
-        mask &= mask - 1;
-        Some(bit)
-    })
-}
 
 /// Items that a call gets after a fault.
 pub(super) const REACH_MIN: usize = 64;
@@ -65,15 +53,6 @@ pub(super) struct Output<'a> {
 
 /// Lines in which a parked change or timer failed again: which one, and the fault.
 pub(super) type Failed = HashMap<Line, (Order, String)>;
-
-/// What is next.
-enum Frame<'a> {
-    Run(Part<'a>),
-    /// More items than a call gets now: they go from the front, a part at a time.
-    Queue(VecDeque<Item<'a>>, i64, Share),
-    /// The one rule of this item is at fault, with this message; what stands before the item has been run.
-    Verdict(Item<'a>, String, bool, i64),
-}
 
 pub(super) enum Outcome {
     Taken,
@@ -252,157 +231,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes away from items the rules that have stopped since, parks what stands behind a parked key, and tells a rule
-    /// that has missed changes of a row what it needs to know.
-    fn sift(&mut self, plugin: usize, items: &mut Vec<Item<'_>>, output: &mut Output<'_>) {
-        if let Some(failed) = &output.retry {
-            items.retain(|item| {
-                let failed = item.line().and_then(|line| failed.get(&line));
-                failed.is_none_or(|(order, _)| item.order() < *order)
-            });
-            return;
-        }
-        let (mut stopped, mut parking, mut gapped) = (0u64, 0u64, 0u64);
-        let rules = 0..self.plugins[plugin].rules.len();
-        let places: Vec<usize> = rules.map(|rule| self.state_of(plugin, rule)).collect();
-        for (rule, &place) in places.iter().enumerate() {
-            let state = &self.states[place];
-            if state.record.status != RuleStatus::Running {
-                stopped |= 1 << rule;
-            } else if !state.parked.is_empty() {
-                parking |= 1 << rule;
-            }
-            if !state.gaps.is_empty() {
-                gapped |= 1 << rule;
-            }
-        }
-        if stopped | parking | gapped == 0 {
-            return;
-        }
-        let concerns = |item: &Item<'_>| {
-            item.rules & stopped != 0
-                || self
-                    .key_that_matters(item, &places, parking | gapped)
-                    .is_some()
-        };
-        let Some(first) = items.iter().position(concerns) else {
-            return;
-        };
-        // Of the changes of a row only the first tells of what was missed.
-        let mut told: HashSet<(usize, Key)> = HashSet::new();
-        for mut item in items.split_off(first) {
-            let told_of = items.len();
-            for rule in bits(item.rules & stopped) {
-                // It may still handle what stands before the place where it stopped.
-                if !self.states[places[rule]].has_passed(item.order()) {
-                    item.rules &= !(1 << rule);
-                }
-            }
-            if let Some(key) = self.key_that_matters(&item, &places, parking | gapped) {
-                for rule in bits(item.rules & parking) {
-                    let state = places[rule];
-                    if self.states[state].row_waits(&key, item.order()) {
-                        item.rules &= !(1 << rule);
-                        match self.told_behind_gap(state, &item, &key, rule) {
-                            Some(told) => self.park_behind(plugin, rule, &told, output.write_set),
-                            // The row came and went without the rule.
-                            None => self.close_gap(state, &key, output.write_set),
-                        }
-                        if self.states[state].record.status != RuleStatus::Running {
-                            // No room to park it: the rule has stopped before it.
-                            stopped |= 1 << rule;
-                            parking &= !(1 << rule);
-                        }
-                    }
-                }
-                for rule in bits(item.rules & gapped) {
-                    let state = places[rule];
-                    if !self.states[state].is_behind_gap(&key, item.order()) {
-                        continue;
-                    }
-                    let Some(seen) = self.states[state].gaps.get(&key).cloned() else {
-                        continue;
-                    };
-                    if !told.insert((rule, key.clone())) {
-                        continue;
-                    }
-                    // The rules of an item are called in their order.
-                    let earlier = item.rules & ((1 << rule) - 1);
-                    if earlier != 0 {
-                        items.push(Item {
-                            rules: earlier,
-                            ..item.clone()
-                        });
-                    }
-                    match item.told(1 << rule, seen) {
-                        Some(told) => items.push(told),
-                        None => self.close_gap(state, &key, output.write_set),
-                    }
-                    item.rules &= !(earlier | 1 << rule);
-                }
-            }
-            if item.rules != 0 || matches!(item.body, Body::Tick) {
-                items.push(item);
-            } else if items.len() == told_of {
-                items.extend(what_remains(&item, output.timers));
-            }
-        }
-    }
-
-    /// An item that is to stand behind parked ones of its key, as the rule is told it once they have gone through: the last of them may have
-    /// been dropped. `None` if nothing is left to tell.
-    fn told_behind_gap<'a>(
-        &self,
-        state: usize,
-        item: &Item<'a>,
-        key: &Key,
-        rule: usize,
-    ) -> Option<Item<'a>> {
-        let state = &self.states[state];
-        match state.gaps.get(key) {
-            Some(seen) if state.is_behind_gap(key, item.order()) => {
-                item.told(1 << rule, seen.clone())
-            }
-            _ => Some(item.clone()),
-        }
-    }
-
-    /// Whether a rule of the item has come to miss a change of its row since the item was made. What is run again after it was parked
-    /// comes before whatever the rule has missed since.
-    fn must_be_told_otherwise(&self, plugin: usize, item: &Item<'_>, output: &Output<'_>) -> bool {
-        if output.retry.is_some() {
-            return false;
-        }
-        let Body::Change {
-            change: ChangeRef::Made(change),
-            ..
-        } = &item.body
-        else {
-            return false;
-        };
-        bits(item.rules).any(|rule| {
-            let state = &self.states[self.state_of(plugin, rule)];
-            state.is_behind_gap(&change.key, item.order())
-        })
-    }
-
     pub(super) fn is_running(&self, plugin: usize, rule: usize) -> bool {
         self.states[self.state_of(plugin, rule)].record.status == RuleStatus::Running
-    }
-
-    /// The item's key, if a change of it is parked for one of these of its rules, or was missed by one. `places` are the rules'
-    /// states.
-    #[inline]
-    fn key_that_matters(&self, item: &Item<'_>, places: &[usize], rules: u64) -> Option<Key> {
-        if item.rules & rules == 0 {
-            return None;
-        }
-        let key = item.key()?;
-        let matters = bits(item.rules & rules).any(|rule| {
-            let state = &self.states[places[rule]];
-            state.row_waits(key, item.order()) || state.gaps.contains_key(key)
-        });
-        matters.then(|| key.clone())
     }
 
     /// Deals with items whose rows don't fit what the plugin declared; nothing has been called yet.
@@ -539,123 +369,5 @@ impl Engine {
         let linked = &mut self.plugins[plugin];
         linked.wary = linked.wary.saturating_sub(handled);
         Ok(Outcome::Taken)
-    }
-}
-
-/// Has what stands behind a part handed over after it.
-fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut Vec<Frame<'a>>) {
-    if !items.is_empty() {
-        stack.push(Frame::Run(Part::whole(items, part.end(), part.share)));
-    }
-}
-
-/// What stays of an item that no rule gets any more: it was the moment at which timers came due.
-fn what_remains<'a>(item: &Item<'a>, timers: u64) -> Option<Item<'a>> {
-    (timers != 0 && item.key().is_some()).then(|| item.passed())
-}
-
-/// Takes out the items that no rule gets any more.
-fn pass_over(items: &mut Vec<Item<'_>>, timers: u64) {
-    items.retain_mut(|item| {
-        if item.rules == 0
-            && let Some(passed) = what_remains(item, timers)
-        {
-            *item = passed;
-        }
-        item.rules != 0 || matches!(item.body, Body::Tick)
-    });
-}
-
-/// The turns in which an item goes to the rules in question, alone, and before and behind them to its others.
-fn turns_around(rules: u64, all: u64, share: Share) -> Vec<(u64, Share)> {
-    let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
-    let earlier = all & !rules & first.saturating_sub(1);
-    let later = all & !rules & !earlier;
-    let of_others = |others: u64| (others != 0).then_some((others, share));
-    // A moment has no rules, and timers of its own: it gets its turn all the same.
-    let turns = [
-        of_others(earlier),
-        Some((rules, Share::Alone)),
-        of_others(later),
-    ];
-    turns.into_iter().flatten().collect()
-}
-
-/// What to do with a part whose call faulted, last thing first.
-fn divide<'a>(
-    mut part: Part<'a>,
-    message: &str,
-    timed_out: bool,
-    culprit: Option<(usize, Option<u16>)>,
-    again_alone: bool,
-    timers: u64,
-    stack: &mut Vec<Frame<'a>>,
-) {
-    if part.resumes && part.items.len() > 1 {
-        let behind = part.items.split_off(1);
-        push_behind(&part, behind, stack);
-    }
-    let share = match part.share {
-        Share::Whole if timed_out => Share::Search,
-        share => share,
-    };
-    let (place, rule) = match culprit {
-        Some((place, rule)) => (place, rule),
-        None if part.items.len() == 1 => (0, None),
-        None => {
-            let right = part.items.split_off(part.items.len() / 2);
-            part.share = share;
-            push_behind(&part, right, stack);
-            stack.push(Frame::Run(part));
-            return;
-        }
-    };
-    let mut behind = part.items.split_off(place);
-    let before = part;
-    let watermark = before.end();
-    let item = &behind[0];
-    let time = item.time;
-    let rules = match rule {
-        Some(rule) if item.rules & 1u64.checked_shl(rule.into()).unwrap_or(0) != 0 => 1 << rule,
-        _ => item.rules,
-    };
-    let resumes = before.resumes;
-    let of_rules = |item: &Item<'a>, rules: u64| Item {
-        rules,
-        ..item.clone()
-    };
-    let is_one_rule = rules.count_ones() == 1;
-    let alone: Vec<Frame<'a>> = if is_one_rule && !again_alone && before.share != Share::Search {
-        let item = of_rules(item, rules);
-        behind[0].rules &= !rules;
-        pass_over(&mut behind, timers);
-        let verdict = Frame::Verdict(item, message.to_owned(), timed_out, watermark);
-        vec![verdict]
-    } else {
-        let turns = if again_alone || is_one_rule {
-            // It comes to its turn when those before it have had theirs, or has had a moment only.
-            turns_around(rules, item.rules, before.share)
-        } else {
-            // Which of the rules it was shows when each gets the item alone.
-            bits(rules).map(|rule| (1 << rule, Share::Alone)).collect()
-        };
-        let item = behind.remove(0);
-        let parts = turns.into_iter().enumerate();
-        let parts = parts.map(|(place, (rules, share))| Part {
-            resumes: resumes || place > 0,
-            ..Part::whole(vec![of_rules(&item, rules)], watermark, share)
-        });
-        parts.map(Frame::Run).collect()
-    };
-    if !behind.is_empty() {
-        // Of a part that resumes these are the other rules of its one item.
-        stack.push(Frame::Run(Part {
-            resumes,
-            ..Part::whole(behind, watermark.max(time), before.share)
-        }));
-    }
-    stack.extend(alone.into_iter().rev());
-    if !before.items.is_empty() {
-        stack.push(Frame::Run(before));
     }
 }

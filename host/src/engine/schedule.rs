@@ -10,8 +10,8 @@ use crate::{
 
 use super::{
     Engine, Fatal,
-    items::{Body, Item},
-    run::{Output, bits},
+    items::{Body, Item, bits},
+    run::Output,
     slices::Slices,
 };
 
