@@ -193,14 +193,17 @@ impl Engine {
                     Some((first, _)) if order > *first => kept += 1,
                     Some((first, message)) if order == *first => {
                         kept += 1;
-                        self.states[state].fault(message);
-                        write_set.dead_letters.push(DeadLetter {
+                        let letter = DeadLetter {
                             state: LetterState::Faulted,
                             version,
                             error: message.clone(),
                             parked_at: (self.clock)(),
                             ..letter
-                        });
+                        };
+                        let state = &mut self.states[state];
+                        state.fault(message);
+                        state.rewritten(&line, letter.id, letter.bytes());
+                        write_set.dead_letters.push(letter);
                     }
                     _ => {
                         self.states[state].unpark(&line, letter.id);
@@ -286,7 +289,11 @@ impl Engine {
                     };
                     match next {
                         None => self.open_gap(state, &change, None, &mut write_set),
-                        Some(next) => write_set.dead_letters.push(told_from(&change, next)),
+                        Some(next) => {
+                            let next = told_from(&change, next);
+                            self.states[state].rewritten(&line, next.id, next.bytes());
+                            write_set.dead_letters.push(next);
+                        }
                     }
                 }
                 self.states[state].dirty = true;

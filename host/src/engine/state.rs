@@ -231,6 +231,16 @@ impl RuleState {
         }
     }
 
+    /// A parked change or timer is written anew, with so many bytes.
+    pub(super) fn rewritten(&mut self, line: &Line, id: u64, bytes: u64) {
+        let letters = self.parked.get_mut(line);
+        let mut letters = letters.into_iter().flatten();
+        if let Some(letter) = letters.find(|letter| letter.id == id) {
+            self.parked_bytes = self.parked_bytes - letter.bytes + bytes;
+            letter.bytes = bytes;
+        }
+    }
+
     /// Whether another parked change or timer of this size would be too much, and by which limit.
     pub(super) fn is_full(&self, bytes: u64, limits: &Limits) -> Option<&'static str> {
         if self.parked_count >= limits.dead_letters_max as u64 {

@@ -5,6 +5,8 @@
 //! order behind it, and what skipping one did before the rule was told rows as it had last seen them.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod bytes;
+
 use std::sync::{Arc, atomic::Ordering};
 
 use rulemill::{
