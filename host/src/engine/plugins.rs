@@ -598,6 +598,8 @@ impl Engine {
                 self.stop_rule(state, RuleStatus::Unloaded);
             }
         }
+        let names: Vec<String> = rules.iter().map(|(rule, _)| rule.clone()).collect();
+        self.forget_replaced(&name, &names);
         for (rule, has_table) in rules {
             let full_name = format!("{name}.{rule}");
             if let Some(&known) = self.state_places.get(&full_name) {

@@ -15,6 +15,7 @@ use rulemill_wire::manifest::Access;
 
 use crate::{
     catalog::{Stage, Table, TableId},
+    change::Seq,
     rule::{Plugin, PluginHash},
     store::{DeadLetter, Gap, WriteSet},
 };
@@ -383,6 +384,28 @@ impl Engine {
         });
         let Ok(()) = result;
         true
+    }
+
+    /// Rules that a plugin no longer has wait for no replaced table. One that comes back with a later version stands before the
+    /// switch, and begins again as any that does.
+    pub(super) fn forget_replaced(&mut self, name: &str, rules: &[String]) {
+        let catalog = self.catalog.load();
+        for state in &mut self.states {
+            let record = &mut state.record;
+            if record.plugin != name || rules.contains(&record.rule) {
+                continue;
+            }
+            let Some(replaced) = record.replaced.take() else {
+                continue;
+            };
+            record.backfill = None;
+            if let Stage::Replaced { by } = catalog.table(replaced).stage {
+                record.cursor = Seq(catalog.table(by).since().saturating_sub(1));
+                record.cursor_changes = 0;
+            }
+            state.dirty = true;
+        }
+        self.drop_replaced();
     }
 
     /// Gives the plugin the rules of its shadow, in place of its own.

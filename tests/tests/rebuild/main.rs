@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod differences;
+mod gone;
 mod tail;
 
 use std::{
