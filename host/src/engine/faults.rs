@@ -27,9 +27,67 @@ use super::{
 /// Faults of a rule that are each told in the log; then the 16th is, the 32nd, and so on.
 const TOLD_MAX: u64 = 10;
 
+/// An item's place in a call, the rule that returned an error for it, and which.
+type FaultAt<'a> = (usize, u16, &'a str);
+
+/// Items of a call that stand behind a fault of their key, and so must wait, or be told otherwise.
+struct Behind {
+    /// The first of them, by place and rule, of which there is anything to see.
+    seen: Option<(usize, u16)>,
+}
+
+impl Behind {
+    /// Those behind the first faults of each key, if there are any. Of the faults only these are left: what fails behind one
+    /// of its key is dealt with when the rest is run again.
+    fn of(
+        items: &[Item<'_>],
+        faults: &mut Vec<FaultAt<'_>>,
+        is_told_otherwise: bool,
+    ) -> Option<Self> {
+        let start = faults.first()?.0;
+        let rules = faults
+            .iter()
+            .fold(0u64, |rules, (_, rule, _)| rules | 1 << rule);
+        let mut first_of: HashMap<(u16, Key), usize> = HashMap::new();
+        let mut failed: HashSet<(usize, u16)> = HashSet::new();
+        faults.retain(|&(place, rule, _)| {
+            let Some(key) = items[place].key() else {
+                return true;
+            };
+            let is_first = *first_of.entry((rule, key.clone())).or_insert(place) == place;
+            if !is_first {
+                failed.insert((place, rule));
+            }
+            is_first
+        });
+        let mut found = (!failed.is_empty()).then_some(Self { seen: None });
+        for (place, item) in items.iter().enumerate().skip(start) {
+            let Some(key) = item.key() else { continue };
+            for rule in bits(item.rules & rules) {
+                let rule = rule as u16;
+                let first = first_of.get(&(rule, key.clone()));
+                if first.is_none_or(|&first| first >= place) {
+                    continue;
+                }
+                // Its own error has undone what it did, and waiting it does nothing either.
+                if is_told_otherwise || !failed.contains(&(place, rule)) {
+                    return Some(Self {
+                        seen: Some((place, rule)),
+                    });
+                }
+                found = Some(Self { seen: None });
+            }
+        }
+        found
+    }
+}
+
 impl Engine {
     /// Deals with the errors that rules returned. True if the call must be made again without some
     /// items, because they came after a parked change of the same key or after a rule's stop.
+    ///
+    /// What a rule did with such an item others of the plugin have seen behind it. So of the faults only those count that stand
+    /// before the first of these items; the call that is made again finds the others, if they are any.
     pub(super) fn take_faults(
         &mut self,
         plugin: usize,
@@ -41,50 +99,44 @@ impl Engine {
         let on_error = self.plugins[plugin].options.on_error;
         // What comes behind a fault of its key is parked behind it, or told otherwise.
         let is_keyed = output.retry.is_some() || on_error != OnError::Halt;
-        // By item, so that a key's first fault is the one that counts.
-        let mut faults: Vec<(u16, usize, &str)> = Vec::new();
+        let mut faults: Vec<FaultAt<'_>> = Vec::new();
         for fault in &effects.faults {
             let place = places[fault.item as usize] as usize;
             if items[place].rules & 1 << fault.rule != 0 {
-                faults.push((fault.rule, place, &fault.message));
+                faults.push((place, fault.rule, &fault.message));
             }
         }
         if faults.is_empty() {
             return false;
         }
-        faults.sort_by_key(|(_, place, _)| *place);
-        let mut first_of: HashMap<(u16, Key), usize> = HashMap::new();
+        // In the order in which they came about: the rules of an item are called in theirs.
+        faults.sort_by_key(|&(place, rule, _)| (place, rule));
         let mut again = false;
+        let mut end = (items.len(), 0);
         if is_keyed {
-            faults.retain(|&(rule, place, _)| {
-                let Some(key) = items[place].key() else {
-                    return true;
-                };
-                // What fails behind it is dealt with when the rest is run again.
-                let is_first = *first_of.entry((rule, key.clone())).or_insert(place) == place;
-                again |= !is_first;
-                is_first
-            });
-        }
-        let mut stopped = 0u64;
-        if output.retry.is_none() && on_error != OnError::Halt {
-            stopped = self.trip(plugin, items, places, &faults, output.write_set);
-            again |= stopped != 0;
-        }
-        for (rule, place, message) in faults {
-            let bit = 1 << rule;
-            if stopped & bit != 0 {
-                continue;
+            let is_told_otherwise = output.retry.is_none() && on_error == OnError::Skip;
+            let behind = Behind::of(items, &mut faults, is_told_otherwise);
+            again = behind.is_some();
+            if let Some(Behind { seen: Some(first) }) = behind {
+                faults.retain(|&(place, rule, _)| (place, rule) < first);
+                end = first;
             }
+        }
+        if output.retry.is_none()
+            && on_error != OnError::Halt
+            && self.trip(plugin, items, places, end, &faults, output.write_set)
+        {
+            return true;
+        }
+        for (place, rule, message) in faults {
             let number = usize::from(rule);
             let state = self.state_of(plugin, number);
             let was_held = self.states[state].timer_lines > 0;
             self.verdict_of(plugin, number, &items[place], message, output);
             if self.states[state].record.status != RuleStatus::Running {
-                stopped |= bit;
-                again = true;
+                return true;
             }
-            items[place].rules &= !bit;
+            items[place].rules &= !(1 << rule);
             // One that was set again in this call, under the same key, has not waited.
             let holds = self.states[state].timer_lines > 0;
             if holds && !was_held && place + 1 < items.len() {
@@ -92,33 +144,27 @@ impl Engine {
             }
         }
         again
-            || items.iter().enumerate().any(|(place, item)| {
-                item.key().is_some_and(|key| {
-                    bits(item.rules).any(|rule| {
-                        first_of
-                            .get(&(rule as u16, key.clone()))
-                            .is_some_and(|&first| place > first)
-                    })
-                })
-            })
     }
 
-    /// Pauses the rules that fault on most of what they get, before their first fault of this call; gives them as bits.
+    /// Pauses the first rule that faults on most of what it gets, before its first fault of this call, of which what stands before `end` counts.
+    /// True if there is one.
     fn trip(
         &mut self,
         plugin: usize,
         items: &[Item<'_>],
         places: &[u32],
-        faults: &[(u16, usize, &str)],
+        end: (usize, u16),
+        faults: &[FaultAt<'_>],
         write_set: &mut WriteSet,
-    ) -> u64 {
-        let mut tripped = 0u64;
-        for &(rule, place, message) in faults {
+    ) -> bool {
+        let mut looked_at = 0u64;
+        for &(place, rule, message) in faults {
             let bit = 1u64 << rule;
-            if tripped & bit != 0 {
+            if looked_at & bit != 0 {
                 continue;
             }
-            let count = faults.iter().filter(|(other, ..)| *other == rule).count();
+            looked_at |= bit;
+            let count = faults.iter().filter(|(_, other, _)| *other == rule).count();
             let state = self.state_of(plugin, rule.into());
             let window = self.states[state].window;
             // Cheap where there are few faults, as nearly always.
@@ -128,18 +174,19 @@ impl Engine {
             {
                 continue;
             }
+            let counts = |place: usize| items[place].rules & bit != 0 && (place, rule) < end;
             let handled = places
                 .iter()
-                .filter(|&&place| items[place as usize].rules & bit != 0)
+                .filter(|&&place| counts(place as usize))
                 .count();
             let reason = window.trips(handled as u64, count as u64, &self.limits);
             if let Some(reason) = reason {
                 let item = &items[place];
                 self.stop_faulting(plugin, rule.into(), item, &reason, message, write_set);
-                tripped |= bit;
+                return true;
             }
         }
-        tripped
+        false
     }
 
     fn stop_faulting(

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
 mod bytes;
+mod same_call;
 
 use std::sync::{Arc, atomic::Ordering};
 

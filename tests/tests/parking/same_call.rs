@@ -1,0 +1,204 @@
+//! Several changes of one call at fault, where one of them is at fault only for what another did that must wait itself, or be told otherwise, or
+//! was of a rule that has stopped by then. Whatever the batches: each is judged by what stands before it once the others have been dealt with.
+
+use rulemill::{
+    change::Seq,
+    store::{LetterState, RuleStatus},
+};
+use rulemill_tests::random::{Random, from_environment};
+
+use super::*;
+
+/// A level that must not fall below nothing, and checks of it: each may fail for what rows with other keys, and the other rule, did.
+macro_rules! levels {
+    ($name:ident, $first_refused:expr) => {
+        mod $name {
+            use rulemill_sdk::prelude::*;
+
+            #[derive(Row)]
+            #[table(source = "moves")]
+            pub struct Move {
+                #[key]
+                id: i64,
+                amount: i64,
+            }
+
+            #[derive(Row)]
+            #[table(source = "checks")]
+            pub struct Check {
+                #[key]
+                id: i64,
+                amount: i64,
+            }
+
+            #[derive(Row, Default)]
+            #[table(derived = "levels")]
+            pub struct Level {
+                #[key]
+                id: i64,
+                amount: i64,
+                moves: i64,
+                checks: i64,
+            }
+
+            #[rule]
+            pub fn moves(change: Change<Move>, levels: &mut Table<Level>) -> Outcome {
+                let amount = |row: &Option<Move>| row.as_ref().map_or(0, |row| row.amount);
+                let (before, after) = (amount(&change.before), amount(&change.after));
+                if change.key() >= $first_refused {
+                    return Err("not yet".into());
+                }
+                if after == super::REFUSED {
+                    return Err("thirteen".into());
+                }
+                let level = levels.entry(0)?;
+                level.moves += 1;
+                level.amount += after - before;
+                if level.amount < 0 {
+                    return Err(format!("overdrawn: {}", level.amount).into());
+                }
+                Ok(())
+            }
+
+            #[rule]
+            pub fn checks(change: Change<Check>, levels: &mut Table<Level>) -> Outcome {
+                let max = change.after.map_or(i64::MAX, |check| check.amount);
+                let level = levels.entry(0)?;
+                level.checks += 1;
+                if level.amount > max {
+                    return Err(format!("too much: {}", level.amount).into());
+                }
+                Ok(())
+            }
+
+            rulemill_sdk::plugin!(moves, checks);
+        }
+    };
+}
+
+levels!(cautious, 100);
+levels!(bold, i64::MAX);
+
+fn start(on_error: OnError, batch: usize) -> Rig {
+    let mut options = options(on_error);
+    options.limits.batch_changes_max = batch;
+    // Where the breaker trips is another matter.
+    options.limits.breaker_changes_min = 1_000_000;
+    let plugins = [("shop", cautious::plugin as Make, "1")];
+    Rig::start(Arc::new(Store::in_memory().unwrap()), &options, &plugins).unwrap()
+}
+
+fn row(table: &str, id: i64, amount: Option<i64>) -> TestChange<'_> {
+    let mut row = vec![("id", ValueRef::I64(id))];
+    row.extend(amount.map(|amount| ("amount", ValueRef::I64(amount))));
+    TestChange {
+        table,
+        op: if amount.is_some() {
+            RawOp::Upsert
+        } else {
+            RawOp::Delete
+        },
+        row,
+        time: Some(1_000_000),
+    }
+}
+
+/// What a run leaves: the level, what was set aside and why, where the rules stand.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    levels: Vec<String>,
+    letters: Vec<(String, u64, LetterState, String)>,
+    rules: Vec<(String, Option<(Seq, RuleStatus)>)>,
+}
+
+fn left(rig: &Rig) -> Left {
+    let reader = rig.store.reader().unwrap();
+    let letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
+    let mut letters: Vec<_> = letters
+        .map(|letter| (letter.rule, letter.seq.0, letter.state, letter.error))
+        .collect();
+    letters.sort_by_key(|(rule, seq, ..)| (*seq, rule.clone()));
+    let rules = reader.rules().unwrap().into_iter().map(|rule| {
+        let stands = (rule.status != RuleStatus::Running).then_some((rule.cursor, rule.status));
+        (rule.rule, stands)
+    });
+    Left {
+        levels: rig.rows("levels").unwrap(),
+        letters,
+        rules: rules.collect(),
+    }
+}
+
+fn run(changes: &[TestChange<'_>], on_error: OnError, batch: usize) -> Left {
+    let rig = start(on_error, batch);
+    for part in changes.chunks(batch) {
+        rig.apply(part).unwrap();
+    }
+    left(&rig)
+}
+
+#[test]
+fn a_change_is_not_parked_for_what_one_did_that_waits() {
+    let changes = [
+        row("moves", 1, Some(REFUSED)),
+        // Waits behind it. Had it not, the level would be too high for the checks.
+        row("moves", 1, Some(20)),
+        row("checks", 1, Some(5)),
+        row("moves", 2, Some(4)),
+        row("checks", 2, Some(5)),
+    ];
+    let alone = run(&changes, OnError::Park, 1);
+    assert_eq!(alone.levels, ["id=0 amount=4 moves=1 checks=2"]);
+    assert_eq!(alone.letters.len(), 2, "{alone:#?}");
+    assert_eq!(run(&changes, OnError::Park, 4_096), alone);
+}
+
+#[test]
+fn a_retried_change_does_not_stay_for_what_one_did_that_waits() {
+    let rig = start(OnError::Park, 4_096);
+    rig.apply(&[
+        row("moves", 1, Some(30)),
+        row("moves", 100, Some(REFUSED)),
+        row("moves", 100, Some(-7)),
+        // Too much where the one before it counts.
+        row("moves", 101, Some(-15)),
+    ])
+    .unwrap();
+    assert_eq!(letters(&rig).len(), 3);
+    rig.load("shop", bold::plugin, "2").unwrap();
+    assert_eq!(retry(&rig, None).unwrap(), (1, 2));
+    let level = rig.rows("levels").unwrap();
+    assert_eq!(level, ["id=0 amount=15 moves=2 checks=0"]);
+}
+
+/// Random changes in batches of 1 and of more: what is left is the same.
+#[test]
+fn batches_do_not_show_where_one_fault_leads_to_another() {
+    let first = from_environment("RULEMILL_SEED", 0);
+    let seeds = if first == 0 { 1..=30 } else { first..=first };
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let changes: Vec<_> = (0..60)
+            .map(|_| {
+                let table = ["moves", "moves", "checks"][random.below(3) as usize];
+                let amount = match random.below(8) {
+                    0 if table == "moves" => Some(REFUSED),
+                    1 => None,
+                    _ => Some(random.between(-12, 14)),
+                };
+                row(table, random.between(1, 12), amount)
+            })
+            .collect();
+        for on_error in [OnError::Park, OnError::Skip, OnError::Halt] {
+            let alone = run(&changes, on_error, 1);
+            for batch in [3, 17, 4_096] {
+                assert_eq!(
+                    run(&changes, on_error, batch),
+                    alone,
+                    "{on_error:?}, batches of {batch}: repeat with \
+                     RULEMILL_SEED={seed} cargo test --workspace --test parking same_call"
+                );
+            }
+        }
+    }
+}
