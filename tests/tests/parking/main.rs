@@ -7,6 +7,7 @@
 
 mod bytes;
 mod same_call;
+mod taken_back;
 
 use std::sync::{Arc, atomic::Ordering};
 
