@@ -65,6 +65,7 @@ macro_rules! levels {
                 let max = change.after.map_or(i64::MAX, |check| check.amount);
                 let level = levels.entry(0)?;
                 level.checks += 1;
+                assert!(level.amount < super::PANICS, "far too much");
                 if level.amount > max {
                     return Err(format!("too much: {}", level.amount).into());
                 }
@@ -150,6 +151,20 @@ fn a_change_is_not_parked_for_what_one_did_that_waits() {
     let alone = run(&changes, OnError::Park, 1);
     assert_eq!(alone.levels, ["id=0 amount=4 moves=1 checks=2"]);
     assert_eq!(alone.letters.len(), 2, "{alone:#?}");
+    assert_eq!(run(&changes, OnError::Park, 4_096), alone);
+}
+
+/// A plugin that panics is handed over again what stands before the change at which it does; only then it shows that one of those must wait.
+#[test]
+#[ignore = "the change is taken to be at fault without being handed over again"]
+fn a_change_is_not_parked_for_a_panic_over_what_one_did_that_waits() {
+    let changes = [
+        row("moves", 1, Some(REFUSED)),
+        row("moves", 1, Some(PANICS + REFUSED)),
+        row("checks", 1, Some(PANICS)),
+    ];
+    let alone = run(&changes, OnError::Park, 1);
+    assert_eq!(alone.levels, ["id=0 amount=0 moves=0 checks=1"]);
     assert_eq!(run(&changes, OnError::Park, 4_096), alone);
 }
 
