@@ -1,6 +1,8 @@
 //! An engine with plugins compiled natively and a store in memory: changes go in as plain values, tables come out as
 //! lines of text.
 
+mod commands;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -24,6 +26,8 @@ use rulemill::{
 use rulemill_wire::{ValueRef, key};
 
 use crate::native::{Make, NativePlugin};
+
+pub use commands::order;
 
 /// What an engine is started with.
 #[derive(Clone, Default)]

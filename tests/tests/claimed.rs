@@ -4,11 +4,7 @@
 
 use std::sync::Arc;
 
-use rulemill::{
-    change::RawOp,
-    engine::{Control, ControlError, PluginEvent},
-    store::Store,
-};
+use rulemill::{change::RawOp, store::Store};
 use rulemill_tests::{
     native::Make,
     rig::{Options, Rig, TestChange},
@@ -130,35 +126,6 @@ fn start() -> Rig {
     Rig::start(store, &Options::default(), &[READER]).unwrap()
 }
 
-fn pause(rig: &Rig, pause: bool) {
-    let rule = "reader.seen".to_owned();
-    let answer: Result<String, ControlError> = rig.handle.ask(|reply| match pause {
-        true => Control::Pause { rule, reply },
-        false => Control::Resume {
-            rule,
-            skip_gap: false,
-            reply,
-        },
-    });
-    answer.unwrap();
-}
-
-fn remove(rig: &Rig, name: &str) {
-    let name = name.to_owned();
-    let event = PluginEvent::Removed { name };
-    rig.handle.control(Control::Plugin(event)).unwrap();
-}
-
-fn verify(rig: Rig) {
-    let mut store = rig.stop().unwrap();
-    let mut findings = Vec::new();
-    Arc::get_mut(&mut store)
-        .unwrap()
-        .verify(&mut |finding| findings.push(finding))
-        .unwrap();
-    assert!(findings.is_empty(), "{findings:#?}");
-}
-
 #[test]
 fn changes_of_before_are_told_as_they_were() {
     let rig = start();
@@ -166,16 +133,12 @@ fn changes_of_before_are_told_as_they_were() {
     rig.apply(&[total(RawOp::Insert, 4, 5)]).unwrap();
     rig.apply(&[total(RawOp::Update, 4, 13)]).unwrap();
     rig.apply(&[total(RawOp::Delete, 4, 0)]).unwrap();
-    let dropped = rig.handle.ask(|reply| Control::DropDeadLetters {
-        rule: None,
-        id: None,
-        reply,
-    });
+    let dropped = rig.drop_letters(None, None);
     assert_eq!(dropped, Ok(2));
     // User 2 is parked, user 1 is known, and of user 3 it has heard nothing yet.
     rig.apply(&[total(RawOp::Insert, 1, 7), total(RawOp::Insert, 2, 13)])
         .unwrap();
-    pause(&rig, true);
+    rig.pause("reader.seen").unwrap();
     rig.apply(&[
         total(RawOp::Delete, 1, 0),
         total(RawOp::Delete, 2, 0),
@@ -195,7 +158,7 @@ fn changes_of_before_are_told_as_they_were() {
             "user_id=9 orders=2 name=somebody"
         ]
     );
-    pause(&rig, false);
+    rig.resume("reader.seen").unwrap();
     rig.wait_for(|status| status.rules["reader.seen"].status == "running");
     assert_eq!(rig.rows("seen").unwrap(), ["id=0 users=2 orders=3"]);
     let status = rig.handle.board.load();
@@ -204,11 +167,7 @@ fn changes_of_before_are_told_as_they_were() {
     assert_eq!(reader.last_error.as_deref(), Some("thirteen"));
     // What is parked is what it was, for code that takes it.
     rig.load("reader", reads_all::plugin, "2").unwrap();
-    let retried = rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: None,
-        id: None,
-        reply,
-    });
+    let retried = rig.retry(None, None);
     assert_eq!(retried, Ok((2, 0)));
     assert_eq!(rig.rows("seen").unwrap(), ["id=0 users=2 orders=3"]);
     // And again after a restart.
@@ -220,7 +179,7 @@ fn changes_of_before_are_told_as_they_were() {
     let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
     rig.apply(&[order(4, 9)]).unwrap();
     assert_eq!(rig.rows("seen").unwrap(), ["id=0 users=2 orders=4"]);
-    verify(rig);
+    rig.verify().unwrap();
 }
 
 /// The reader's file went before the owner came, and what it knows of has another key.
@@ -229,7 +188,7 @@ fn a_table_with_another_key_is_another_table() {
     let rig = start();
     rig.apply(&[total(RawOp::Insert, 1, 7), total(RawOp::Insert, 2, 13)])
         .unwrap();
-    remove(&rig, "reader");
+    rig.remove("reader").unwrap();
     rig.apply(&[total(RawOp::Delete, 1, 0), total(RawOp::Delete, 2, 0)])
         .unwrap();
     rig.load("owner", makes_by_text::plugin, "1").unwrap();
@@ -241,7 +200,7 @@ fn a_table_with_another_key_is_another_table() {
     let refused = rig.load("reader", reads::plugin, "1").unwrap_err();
     let refused = refused.to_string();
     assert!(refused.contains("reads column totals.user_id"), "{refused}");
-    verify(rig);
+    rig.verify().unwrap();
 }
 
 #[test]
@@ -257,7 +216,7 @@ fn an_owner_that_does_not_make_what_is_read_is_refused() {
     );
     rig.apply(&[total(RawOp::Insert, 1, 8)]).unwrap();
     assert_eq!(rig.rows("seen").unwrap(), ["id=0 users=1 orders=8"]);
-    verify(rig);
+    rig.verify().unwrap();
 }
 
 /// They were decoded when the table was still one of a source.
@@ -294,5 +253,5 @@ fn changes_that_are_on_their_way_when_the_owner_comes_are_refused() {
         r#"{"after":{"name":null,"orders":7,"user_id":1},"key":1,"op":"insert","table":"totals"}"#
     );
     drop(reader);
-    verify(rig);
+    rig.verify().unwrap();
 }

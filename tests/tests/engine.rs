@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rulemill::{
     change::{Idempotency, RawOp, Refused},
-    engine::{Backfill, Control, OnError, PluginOptions, Status, TableOptions},
+    engine::{Backfill, OnError, PluginOptions, Status, TableOptions},
     store::Store,
 };
 use rulemill_tests::{
     native::Make,
-    rig::{Options, Rig, TestChange},
+    rig::{Options, Rig, TestChange, order},
 };
 use rulemill_wire::{ColumnType, ValueRef};
 
@@ -136,19 +136,6 @@ mod late {
     rulemill_sdk::plugin!(order_count);
 }
 
-fn order<'a>(op: RawOp, id: i64, user: i64, amount: i64) -> TestChange<'a> {
-    TestChange {
-        table: "orders",
-        op,
-        row: vec![
-            ("id", ValueRef::I64(id)),
-            ("user_id", ValueRef::I64(user)),
-            ("amount", ValueRef::I64(amount)),
-        ],
-        time: Some(id),
-    }
-}
-
 fn user(id: i64, name: &str) -> TestChange<'_> {
     TestChange {
         table: "users",
@@ -246,14 +233,7 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
             ]
         );
         rig.wait_for(|status| status.rules["shop.user_totals"].parked == 3);
-        let retried = rig
-            .handle
-            .ask(|reply| Control::RetryDeadLetters {
-                rule: Some("user_totals".into()),
-                id: None,
-                reply,
-            })
-            .unwrap();
+        let retried = rig.retry(Some("user_totals"), None).unwrap();
         assert_eq!(
             retried,
             (0, 3),
@@ -262,14 +242,7 @@ fn a_change_that_faults_is_parked_with_those_behind_it_and_retried_in_order() {
         let store = rig.stop().unwrap();
         // A new version without the fault takes them in order.
         let rig = Rig::start(store, &Options::default(), &[("shop", fixed::plugin, "2")]).unwrap();
-        let retried = rig
-            .handle
-            .ask(|reply| Control::RetryDeadLetters {
-                rule: None,
-                id: None,
-                reply,
-            })
-            .unwrap();
+        let retried = rig.retry(None, None).unwrap();
         assert_eq!(retried, (3, 0));
         let store = rig.stop().unwrap();
         assert_eq!(
@@ -340,14 +313,7 @@ fn a_row_that_does_not_fit_is_parked_at_its_place() {
     let store = rig.stop().unwrap();
     let plugins = [("shop", fixed::plugin as Make, "2")];
     let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
-    let retried = rig
-        .handle
-        .ask(|reply| Control::RetryDeadLetters {
-            rule: Some("user_totals".into()),
-            id: None,
-            reply,
-        })
-        .unwrap();
+    let retried = rig.retry(Some("user_totals"), None).unwrap();
     assert_eq!(retried, (4, 0));
     // The answer came after the disk.
     let expected = ["user_id=1 orders=1 amount=6", "user_id=2 orders=1 amount=8"];
@@ -443,11 +409,7 @@ fn a_rule_with_no_room_to_park_is_paused_before_the_change() {
     let plugins = [("shop", fixed::plugin as Make, "2")];
     let rig = Rig::start(store, &Options::default(), &plugins).unwrap();
     rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
-    let retried = rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: None,
-        id: None,
-        reply,
-    });
+    let retried = rig.retry(None, None);
     assert_eq!(retried.unwrap(), (3, 0));
     assert_eq!(
         rig.rows("user_totals").unwrap(),
@@ -555,12 +517,7 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
     options.limits.batch_changes_max = 3;
     let rig = rig(&options);
     rig.apply(&[order(RawOp::Insert, 1, 1, 10)]).unwrap();
-    rig.handle
-        .ask(|reply| Control::Pause {
-            rule: "user_totals".into(),
-            reply,
-        })
-        .unwrap();
+    rig.pause("user_totals").unwrap();
     for id in 2..20 {
         rig.apply(&[
             order(RawOp::Insert, id, id % 3, id + 20),
@@ -572,13 +529,7 @@ fn a_paused_rule_catches_up_with_what_it_missed() {
         rig.rows("user_totals").unwrap(),
         ["user_id=1 orders=1 amount=10"]
     );
-    rig.handle
-        .ask(|reply| Control::Resume {
-            rule: "user_totals".into(),
-            skip_gap: false,
-            reply,
-        })
-        .unwrap();
+    rig.resume("user_totals").unwrap();
     rig.wait_for(|status| status.rules["shop.user_totals"].status == "running");
     let rows = {
         let store = rig.stop().unwrap();

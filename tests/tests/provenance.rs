@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rulemill::{
     change::RawOp,
-    engine::Control,
     http::{
         RowsQuery,
         answers::{Provenance, Rows},
@@ -104,14 +103,7 @@ fn a_row_names_the_change_and_the_code_that_wrote_it() {
     };
     assert_eq!(rows(&rig, "orders", true).provenance.unwrap()[0], of_source);
     // A rebuild writes every row anew, under the plugin's own name once it serves.
-    let plugin = "shop".to_owned();
-    rig.handle
-        .ask(|reply| Control::Rebuild {
-            plugin,
-            cancel: false,
-            reply,
-        })
-        .unwrap();
+    rig.rebuild("shop").unwrap();
     rig.wait_for(|status| status.plugins["shop"].rebuild.is_none());
     let fifth = order(&rig, 5, 8);
     let rebuilt = rows(&rig, "counts", true).provenance.unwrap();

@@ -270,11 +270,7 @@ impl<'a> Host<'a> {
                 self.wait_until_settled(|_, _| Ok(true))
             }
             Step::Retry => {
-                let answer = self.rig.handle.ask(|reply| Control::RetryDeadLetters {
-                    rule: None,
-                    id: None,
-                    reply,
-                })?;
+                let answer = self.rig.retry(None, None)?;
                 self.wait_until_settled(|reader, _| {
                     Ok(reader.dead_letters()?.count() as u64 == answer.1)
                 })

@@ -26,7 +26,7 @@ use std::{
 };
 
 use rulemill::{
-    engine::{Control, OnError, PluginOptions, TableOptions},
+    engine::{OnError, PluginOptions, TableOptions},
     limits::Limits,
     rule::{Plugin, Runtime},
     store::{Store, Subject},
@@ -326,11 +326,7 @@ impl Case {
     /// The mended plugin comes, and what was set aside goes through it.
     fn check_mended(&self, host: &Host, expected: &Expected, case: &str) {
         host.load("hostile", &HOSTILE.manifest(), "", "").unwrap();
-        let retried = host.rig.handle.ask(|reply| Control::RetryDeadLetters {
-            rule: None,
-            id: None,
-            reply,
-        });
+        let retried = host.rig.retry(None, None);
         let (parked, _) = expected.counts();
         assert_eq!(retried.unwrap(), (parked, 0), "{case}");
         assert_eq!(host.copy("hostile_copy"), expected.numbers, "{case}");

@@ -11,10 +11,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use rulemill::{
-    engine::{Control, Status},
-    store::Store,
-};
+use rulemill::{engine::Status, store::Store};
 use rulemill_tests::{
     native::Make,
     random::{Random, from_environment},
@@ -86,19 +83,9 @@ impl World {
 
     /// A round that the reader sleeps through: it then looks up what was there at each query.
     fn slept_through(&mut self) {
-        let rule = || "reader.look".to_owned();
-        let pause = |reply| Control::Pause {
-            rule: rule(),
-            reply,
-        };
-        self.rig.handle.ask(pause).unwrap();
+        self.rig.pause("reader.look").unwrap();
         self.round();
-        let resume = |reply| Control::Resume {
-            rule: rule(),
-            skip_gap: false,
-            reply,
-        };
-        self.rig.handle.ask(resume).unwrap();
+        self.rig.resume("reader.look").unwrap();
         let last = self.queries;
         let at_head = |status: &Status| {
             let rule = &status.rules["reader.look"];

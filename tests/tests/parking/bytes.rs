@@ -108,7 +108,7 @@ fn kept(
 #[test]
 fn what_fails_again_with_other_words_is_counted_with_them() {
     fn retried(rig: &Rig) {
-        assert_eq!(retry(rig, None).unwrap(), (0, 27));
+        assert_eq!(rig.retry(None, None).unwrap(), (0, 27));
     }
     for (first, last) in [(BRIEF, WORDY), (WORDY, BRIEF)] {
         let (goes_on, anew) = (
@@ -126,7 +126,7 @@ fn what_is_told_otherwise_after_one_is_dropped_is_counted_as_it_is_told() {
         let all = letters(rig);
         let middle = all.iter().map(|(id, _)| *id).skip(1).step_by(3);
         for id in middle {
-            assert_eq!(drop_letters(rig, Some(id)).unwrap(), 1);
+            assert_eq!(rig.drop_letters(None, Some(id)).unwrap(), 1);
         }
     }
     let (goes_on, anew) = (

@@ -13,12 +13,12 @@ use std::sync::{Arc, atomic::Ordering};
 
 use rulemill::{
     change::RawOp,
-    engine::{Backfill, Control, ControlError, OnError, PluginOptions},
+    engine::{Backfill, ControlError, OnError, PluginOptions},
     store::Store,
 };
 use rulemill_tests::{
     native::Make,
-    rig::{Options, Rig, TestChange},
+    rig::{Options, Rig, TestChange, order},
 };
 use rulemill_wire::ValueRef;
 
@@ -151,42 +151,9 @@ fn start(options: &Options) -> Rig {
     Rig::start(store, options, &[FAULTY]).unwrap()
 }
 
-fn order<'a>(op: RawOp, id: i64, user_id: i64, amount: i64) -> TestChange<'a> {
-    TestChange {
-        table: "orders",
-        op,
-        row: vec![
-            ("id", ValueRef::I64(id)),
-            ("user_id", ValueRef::I64(user_id)),
-            ("amount", ValueRef::I64(amount)),
-        ],
-        time: Some(1_000_000 + id),
-    }
-}
-
-fn retry(rig: &Rig, id: Option<u64>) -> Result<(u64, u64), ControlError> {
-    rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: None,
-        id,
-        reply,
-    })
-}
-
-fn drop_letters(rig: &Rig, id: Option<u64>) -> Result<u64, ControlError> {
-    rig.handle.ask(|reply| Control::DropDeadLetters {
-        rule: None,
-        id,
-        reply,
-    })
-}
-
 fn letters(rig: &Rig) -> Vec<(u64, String)> {
-    let reader = rig.store.reader().unwrap();
-    let letters = reader.dead_letters().unwrap();
-    letters
-        .map(|letter| letter.unwrap())
-        .map(|letter| (letter.id, letter.error))
-        .collect()
+    let letters = rig.letters().unwrap().into_iter();
+    letters.map(|letter| (letter.id, letter.error)).collect()
 }
 
 fn parked(rig: &Rig, rule: &str) -> u64 {
@@ -253,12 +220,12 @@ fn skipped_changes_are_kept_up_to_their_limit() {
     let kept: Vec<u64> = letters(&rig).iter().map(|(id, _)| *id).collect();
     assert_eq!(kept, [8, 9, 10]);
     assert!(matches!(
-        retry(&rig, Some(9)),
+        rig.retry(None, Some(9)),
         Err(ControlError::Conflict(reason)) if reason.contains("was skipped")
     ));
-    assert_eq!(retry(&rig, None).unwrap(), (0, 0));
-    assert_eq!(drop_letters(&rig, Some(9)).unwrap(), 1);
-    assert_eq!(drop_letters(&rig, None).unwrap(), 2);
+    assert_eq!(rig.retry(None, None).unwrap(), (0, 0));
+    assert_eq!(rig.drop_letters(None, Some(9)).unwrap(), 1);
+    assert_eq!(rig.drop_letters(None, None).unwrap(), 2);
     assert!(letters(&rig).is_empty());
 }
 
@@ -268,7 +235,7 @@ fn a_dropped_change_is_made_up_for_with_the_next_of_its_row() {
     // Each comes to be parked alone, and is dropped before the next.
     for change in bad_rows() {
         rig.apply(&[change]).unwrap();
-        drop_letters(&rig, None).unwrap();
+        rig.drop_letters(None, None).unwrap();
     }
     assert_eq!(rig.rows("totals").unwrap(), [OF_BAD_ROWS]);
     // All parked behind each other, and dropped together.
@@ -278,7 +245,7 @@ fn a_dropped_change_is_made_up_for_with_the_next_of_its_row() {
         rig.rows("totals").unwrap(),
         ["user_id=1 orders=2 amount=105"]
     );
-    assert_eq!(drop_letters(&rig, None).unwrap(), 9);
+    assert_eq!(rig.drop_letters(None, None).unwrap(), 9);
     rig.wait_for(|status| status.rules["shop.totals"].parked == 0);
     for id in 1..=5 {
         rig.apply(&[order(RawOp::Upsert, id, 1, 1)]).unwrap();
@@ -307,9 +274,9 @@ fn what_waited_only_for_a_dropped_change_goes_on() {
     };
     assert_eq!(of_totals.len(), 3);
     // One in the middle may go too.
-    assert_eq!(drop_letters(&rig, Some(of_totals[1])).unwrap(), 1);
+    assert_eq!(rig.drop_letters(None, Some(of_totals[1])).unwrap(), 1);
     assert_eq!(rig.rows("totals").unwrap(), ["user_id=1 orders=1 amount=7"]);
-    assert_eq!(drop_letters(&rig, Some(of_totals[0])).unwrap(), 1);
+    assert_eq!(rig.drop_letters(None, Some(of_totals[0])).unwrap(), 1);
     rig.wait_for(|status| status.rules["shop.totals"].parked == 0);
     rig.wait_for(|_| rig.rows("totals").unwrap() == ["user_id=1 orders=1 amount=9"]);
 }
@@ -335,7 +302,7 @@ fn what_comes_behind_parked_changes_of_which_the_last_was_dropped_is_told_from_w
             order(RawOp::Update, 2, 2, 20),
         ])
         .unwrap();
-        drop_letters(&rig, Some(last_of_totals(&rig))).unwrap();
+        rig.drop_letters(None, Some(last_of_totals(&rig))).unwrap();
         rig.apply(&[order(RawOp::Update, 2, 2, REFUSED)]).unwrap();
         rig.apply(&[order(RawOp::Update, 2, 3, 5), order(RawOp::Delete, 3, 1, 0)])
             .unwrap();
@@ -346,13 +313,13 @@ fn what_comes_behind_parked_changes_of_which_the_last_was_dropped_is_told_from_w
                 letters.filter(|letter| letter.rule == "totals" && letter.seq.0 == 2);
             of_first.next().unwrap().id
         };
-        drop_letters(&rig, Some(first)).unwrap();
+        rig.drop_letters(None, Some(first)).unwrap();
         // A restart knows of it too.
         let store = rig.stop().unwrap();
         let rig = Rig::start(store, &options, &[FAULTY]).unwrap();
         rig.apply(&[order(RawOp::Insert, 1, 4, 6)]).unwrap();
         rig.load("shop", mended::plugin, "2").unwrap();
-        retry(&rig, None).unwrap();
+        rig.retry(None, None).unwrap();
         assert_eq!(
             rig.rows("totals").unwrap(),
             [
@@ -377,10 +344,10 @@ fn a_retry_has_nothing_to_do_with_a_later_change_that_was_dropped() {
         ])
         .unwrap();
         let last = letters(&rig).iter().map(|(id, _)| *id).max().unwrap();
-        assert_eq!(drop_letters(&rig, Some(last)).unwrap(), 1);
-        assert_eq!(retry(&rig, None).unwrap(), (0, 1));
+        assert_eq!(rig.drop_letters(None, Some(last)).unwrap(), 1);
+        assert_eq!(rig.retry(None, None).unwrap(), (0, 1));
         rig.load("shop", mended::plugin, "2").unwrap();
-        assert_eq!(retry(&rig, None).unwrap(), (1, 0));
+        assert_eq!(rig.retry(None, None).unwrap(), (1, 0));
         rig.apply(&[order(RawOp::Update, 1, 1, 3)]).unwrap();
         assert_eq!(rig.rows("totals").unwrap(), ["user_id=1 orders=1 amount=3"]);
     }
@@ -402,22 +369,22 @@ fn one_retried_by_its_number_takes_those_before_it_along() {
         let mut letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
         letters.find(|letter| letter.seq.0 == 2).unwrap().id
     };
-    assert_eq!(retry(&rig, Some(second)).unwrap(), (0, 2));
+    assert_eq!(rig.retry(None, Some(second)).unwrap(), (0, 2));
     rig.load("shop", mended::plugin, "2").unwrap();
     // Order 1's second: with its first, without its third. Order 2's stays.
-    assert_eq!(retry(&rig, Some(second)).unwrap(), (2, 0));
+    assert_eq!(rig.retry(None, Some(second)).unwrap(), (2, 0));
     assert_eq!(rig.rows("totals").unwrap(), ["user_id=1 orders=1 amount=2"]);
     rig.wait_for(|status| status.rules["shop.totals"].parked == 2);
     // What comes for order 1 still waits behind its third.
     rig.apply(&[order(RawOp::Update, 1, 1, 4)]).unwrap();
     assert_eq!(rig.rows("totals").unwrap(), ["user_id=1 orders=1 amount=2"]);
-    assert_eq!(retry(&rig, None).unwrap(), (3, 0));
+    assert_eq!(rig.retry(None, None).unwrap(), (3, 0));
     assert_eq!(
         rig.rows("totals").unwrap(),
         [format!("user_id=1 orders=2 amount={}", 4 + REFUSED)]
     );
     assert!(matches!(
-        retry(&rig, Some(second)),
+        rig.retry(None, Some(second)),
         Err(ControlError::NoSuchDeadLetter(id)) if id == second
     ));
 }
@@ -431,11 +398,11 @@ fn what_fails_again_says_why_now() {
         order(RawOp::Update, 1, 1, 2),
     ])
     .unwrap();
-    assert_eq!(retry(&rig, None).unwrap(), (0, 3));
+    assert_eq!(rig.retry(None, None).unwrap(), (0, 3));
     let before = letters(&rig);
     assert!(before[0].1.contains("thirteen"), "{before:?}");
     assert!(before[1].1.contains("waits behind"), "{before:?}");
-    drop_letters(&rig, Some(before[0].0)).unwrap();
+    rig.drop_letters(None, Some(before[0].0)).unwrap();
     rig.wait_for(|_| {
         let after = letters(&rig);
         after.len() == 2 && after[0].1.contains("the beast")
@@ -477,7 +444,7 @@ fn a_rule_that_faults_on_most_of_what_it_gets_is_paused_and_goes_on_when_mended(
         assert!(sums[0].starts_with("id=0 halves=6000 "), "{sums:?}");
         rig.load("shop", mended::plugin, "2").unwrap();
         rig.wait_for(|status| status.rules["shop.totals"].status == "running");
-        assert_eq!(retry(&rig, None).unwrap(), (parked, 0));
+        assert_eq!(rig.retry(None, None).unwrap(), (parked, 0));
         let of_bad = format!("user_id=2 orders=2600 amount={}", 2_600 * bad);
         assert_eq!(
             rig.rows("totals").unwrap(),
@@ -499,13 +466,7 @@ fn a_paused_rule_that_is_resumed_unmended_is_paused_again_where_it_stands() {
     };
     rig.wait_for(is_paused);
     let faults = rig.handle.board.load().rules["shop.totals"].faults;
-    let rule = "shop.totals".to_owned();
-    let resume = |reply| Control::Resume {
-        rule,
-        skip_gap: false,
-        reply,
-    };
-    rig.handle.ask(resume).unwrap();
+    rig.resume("shop.totals").unwrap();
     rig.wait_for(|status| status.rules["shop.totals"].faults > faults && is_paused(status));
     assert_eq!(parked(&rig, "shop.totals"), 0);
 }
@@ -581,7 +542,7 @@ fn parked_changes_are_bounded_by_their_bytes_too() {
     assert!((2..10).contains(&kept), "{kept} parked");
     rig.load("shop", mended::plugin, "2").unwrap();
     rig.wait_for(|status| status.rules["shop.totals"].status == "running");
-    assert_eq!(retry(&rig, None).unwrap(), (kept, 0));
+    assert_eq!(rig.retry(None, None).unwrap(), (kept, 0));
     assert_eq!(
         rig.rows("totals").unwrap(),
         ["user_id=1 orders=20 amount=260"]
@@ -644,19 +605,19 @@ fn what_can_not_be_remembered_is_not_dropped() {
     rig.apply(&known).unwrap();
     let bad = |id| order(RawOp::Update, id, 1, REFUSED);
     rig.apply(&[bad(1), bad(2)]).unwrap();
-    assert_eq!(drop_letters(&rig, None), Ok(2));
+    assert_eq!(rig.drop_letters(None, None), Ok(2));
     rig.apply(&[bad(3), bad(4)]).unwrap();
-    let refused = drop_letters(&rig, None).unwrap_err().to_string();
+    let refused = rig.drop_letters(None, None).unwrap_err().to_string();
     assert!(
         refused.contains("rule shop.totals has missed changes of 2 rows that have not changed since, and would miss those of 2 more; limits.dead_letters_max allows 3"),
         "{refused}"
     );
     assert_eq!(parked(&rig, "shop.totals"), 2);
     let id = letters(&rig)[0].0;
-    assert_eq!(drop_letters(&rig, Some(id)), Ok(1));
+    assert_eq!(rig.drop_letters(None, Some(id)), Ok(1));
     // Once the rule knows the others again there is room.
     rig.apply(&[order(RawOp::Update, 1, 1, 11)]).unwrap();
-    assert_eq!(drop_letters(&rig, None), Ok(1));
+    assert_eq!(rig.drop_letters(None, None), Ok(1));
     rig.apply(&[
         order(RawOp::Update, 2, 1, 20),
         order(RawOp::Update, 3, 1, 30),

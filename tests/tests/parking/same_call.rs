@@ -181,7 +181,7 @@ fn a_retried_change_does_not_stay_for_what_one_did_that_waits() {
     .unwrap();
     assert_eq!(letters(&rig).len(), 3);
     rig.load("shop", bold::plugin, "2").unwrap();
-    assert_eq!(retry(&rig, None).unwrap(), (1, 2));
+    assert_eq!(rig.retry(None, None).unwrap(), (1, 2));
     let level = rig.rows("levels").unwrap();
     assert_eq!(level, ["id=0 amount=15 moves=2 checks=0"]);
 }

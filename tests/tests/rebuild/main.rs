@@ -16,16 +16,15 @@ use std::{
 
 use rulemill::{
     change::RawOp,
-    engine::{Backfill, Control, ControlError, OnError, PluginEvent, PluginOptions, TableOptions},
+    engine::{Backfill, ControlError, OnError, PluginOptions, TableOptions},
     http::read,
     store::Store,
 };
 use rulemill_tests::{
     native::Make,
     random::{Random, from_environment},
-    rig::{Options, Rig, TestChange, rows},
+    rig::{Options, Rig, order, rows},
 };
-use rulemill_wire::ValueRef;
 
 /// Totals by user. The versions differ in the type of `amount` (not optional, so that the table can't be taken over) and in
 /// what they count.
@@ -118,19 +117,6 @@ mod grand {
 const FIRST: (&str, Make, &str) = ("shop", first::plugin, "1");
 const GRAND: (&str, Make, &str) = ("grand", grand::plugin, "1");
 
-fn order<'a>(op: RawOp, id: i64, user_id: i64, amount: i64) -> TestChange<'a> {
-    TestChange {
-        table: "orders",
-        op,
-        row: vec![
-            ("id", ValueRef::I64(id)),
-            ("user_id", ValueRef::I64(user_id)),
-            ("amount", ValueRef::I64(amount)),
-        ],
-        time: Some(1_000_000 + id),
-    }
-}
-
 fn options() -> Options {
     let mut options = Options::default();
     // Several steps for a few rows.
@@ -138,37 +124,23 @@ fn options() -> Options {
     options
 }
 
-fn rebuild(rig: &Rig, cancel: bool) -> Result<(), ControlError> {
-    rig.handle.ask(|reply| Control::Rebuild {
-        plugin: "shop".to_owned(),
-        cancel,
-        reply,
-    })
+/// A rebuild that is complete but for the switch, which waits for whoever reads the tables.
+fn before_the_switch() -> Rig {
+    let rig = with_orders();
+    rig.pause("grand.grand").unwrap();
+    rig.load("shop", second::plugin, "2").unwrap_err();
+    rig.rebuild("shop").unwrap();
+    rig.wait_for(|status| status.rules["shop:rebuild.totals"].status == "running");
+    rig
 }
 
 /// While a plugin is rebuilt it has each rule twice.
 #[test]
 fn a_short_name_is_that_of_the_rule_that_serves() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
-    // The switch waits for whoever reads the tables.
-    pause_grand(&rig, true);
-    rig.load("shop", second::plugin, "2").unwrap_err();
-    rebuild(&rig, false).unwrap();
-    rig.wait_for(|status| status.rules["shop:rebuild.totals"].status == "running");
-    let rule = "totals".to_owned();
-    let paused: Result<String, ControlError> =
-        rig.handle.ask(|reply| Control::Pause { rule, reply });
-    assert_eq!(paused, Ok("shop.totals".to_owned()));
+    let rig = before_the_switch();
+    assert_eq!(rig.pause("totals"), Ok("shop.totals".to_owned()));
     // Both fault on this one; only one is asked for.
-    let rule = "totals".to_owned();
-    let resumed: Result<String, ControlError> = rig.handle.ask(|reply| Control::Resume {
-        rule,
-        skip_gap: false,
-        reply,
-    });
-    assert_eq!(resumed, Ok("shop.totals".to_owned()));
+    assert_eq!(rig.resume("totals"), Ok("shop.totals".to_owned()));
     rig.wait_for(|status| status.rules["shop.totals"].status == "running");
     rig.apply(&[order(RawOp::Insert, 200, 1, 13)]).unwrap();
     let shown = |rule: &str| -> Vec<String> {
@@ -183,11 +155,7 @@ fn a_short_name_is_that_of_the_rule_that_serves() {
     };
     assert_eq!(shown("totals"), ["shop.totals"]);
     assert_eq!(shown("shop:rebuild.totals"), ["shop:rebuild.totals"]);
-    let dropped = rig.handle.ask(|reply| Control::DropDeadLetters {
-        rule: Some("totals".to_owned()),
-        id: None,
-        reply,
-    });
+    let dropped = rig.drop_letters(Some("totals"), None);
     assert_eq!(dropped, Ok(1));
     assert_eq!(shown("totals"), [""; 0]);
     assert_eq!(shown("shop:rebuild.totals").len(), 1);
@@ -202,6 +170,14 @@ fn notifications(rig: &Rig) -> usize {
     reader.notifications(0).unwrap().count()
 }
 
+/// Both plugins, with orders that they know.
+fn with_orders() -> Rig {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
+    some(&rig);
+    rig
+}
+
 /// Orders of 100, by twenty users.
 fn some(rig: &Rig) {
     for id in 1..=100 {
@@ -211,9 +187,7 @@ fn some(rig: &Rig) {
 
 #[test]
 fn a_table_made_otherwise_asks_for_a_rebuild_and_gets_it() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
+    let rig = with_orders();
     assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=100"]);
     let refused = rig
         .load("shop", second::plugin, "2")
@@ -231,7 +205,7 @@ fn a_table_made_otherwise_asks_for_a_rebuild_and_gets_it() {
         "user_id=0 orders=6 amount=60"
     );
     let sent = notifications(&rig);
-    rebuild(&rig, false).unwrap();
+    rig.rebuild("shop").unwrap();
     is_rebuilt(&rig);
     rig.wait_for(|_| rig.rows("totals").unwrap()[0] == "user_id=0 orders=12 amount=60");
     assert_eq!(rig.rows("totals").unwrap().len(), 20);
@@ -290,7 +264,7 @@ fn no_reader_sees_a_mixture() {
             }
             (old, new)
         });
-        rebuild(&rig, false).unwrap();
+        rig.rebuild("shop").unwrap();
         is_rebuilt(&rig);
         rig.wait_for(|_| rig.rows("totals").unwrap()[0].contains(" orders=10 "));
         over.store(true, Ordering::SeqCst);
@@ -332,7 +306,7 @@ fn what_comes_meanwhile_is_counted() {
             change(&rig, &mut random);
         }
         rig.load("shop", second::plugin, "2").unwrap_err();
-        rebuild(&rig, false).unwrap();
+        rig.rebuild("shop").unwrap();
         if random.one_in(3) {
             change(&rig, &mut random);
             // Both are there after a restart: what goes on, and what is to come.
@@ -349,22 +323,16 @@ fn what_comes_meanwhile_is_counted() {
         if random.one_in(3) {
             change(&rig, &mut random);
             // Unless it was quicker.
-            if rebuild(&rig, true).is_ok() {
+            if rig.cancel_rebuild("shop").is_ok() {
                 change(&rig, &mut random);
-                rebuild(&rig, false).unwrap();
+                rig.rebuild("shop").unwrap();
             }
         }
         change(&rig, &mut random);
         is_rebuilt(&rig);
         change(&rig, &mut random);
         // The rows that couldn't be counted are mended, and what was given up is made up for with each row's next change.
-        rig.handle
-            .ask(|reply| Control::DropDeadLetters {
-                rule: None,
-                id: None,
-                reply,
-            })
-            .unwrap();
+        rig.drop_letters(None, None).unwrap();
         for id in 1..=60 {
             rig.apply(&[order(RawOp::Upsert, id, 1, 1)]).unwrap();
             match orders.get_mut(&id) {
@@ -403,13 +371,7 @@ fn what_comes_meanwhile_is_counted() {
             [grand],
             "repeat with RULEMILL_SEED={seed}"
         );
-        let mut store = rig.stop().unwrap();
-        let mut findings = Vec::new();
-        Arc::get_mut(&mut store)
-            .unwrap()
-            .verify(&mut |finding| findings.push(finding))
-            .unwrap();
-        assert!(findings.is_empty(), "{findings:#?}");
+        rig.verify().unwrap();
     }
 }
 
@@ -418,27 +380,11 @@ fn what_can_not_be_rebuilt_says_why() {
     let store = Arc::new(Store::in_memory().unwrap());
     let rig = Rig::start(store, &options(), &[FIRST]).unwrap();
     assert!(matches!(
-        rebuild(&rig, true),
+        rig.cancel_rebuild("shop"),
         Err(ControlError::Conflict(reason)) if reason.contains("is not being rebuilt")
     ));
-    let nobody = rig.handle.ask(|reply| Control::Rebuild {
-        plugin: "nobody".to_owned(),
-        cancel: false,
-        reply,
-    });
+    let nobody = rig.rebuild("nobody");
     assert_eq!(nobody, Err(ControlError::NoSuchPlugin("nobody".to_owned())));
-}
-
-fn rule(rig: &Rig, pause: bool, skip_gap: bool) -> Result<String, ControlError> {
-    let rule = "shop.totals".to_owned();
-    rig.handle.ask(|reply| match pause {
-        true => Control::Pause { rule, reply },
-        false => Control::Resume {
-            rule,
-            skip_gap,
-            reply,
-        },
-    })
 }
 
 /// A rule sleeps until the log no longer reaches back to where it stands.
@@ -457,7 +403,7 @@ fn sleeps_too_long(backfill: Backfill, mirror: bool) -> Rig {
     let store = Arc::new(Store::in_memory().unwrap());
     let rig = Rig::start(store.clone(), &options, &[FIRST, GRAND]).unwrap();
     some(&rig);
-    rule(&rig, true, false).unwrap();
+    rig.pause("shop.totals").unwrap();
     for id in 50..=150 {
         rig.apply(&[order(RawOp::Upsert, id, id % 20, 10)]).unwrap();
     }
@@ -466,7 +412,7 @@ fn sleeps_too_long(backfill: Backfill, mirror: bool) -> Rig {
     // And the engine's next look at the store.
     let receipt = rig.apply(&[order(RawOp::Upsert, 150, 10, 10)]).unwrap();
     rig.wait_for(|status| status.durable_seq >= receipt.seq.0);
-    rule(&rig, false, false).unwrap();
+    rig.resume("shop.totals").unwrap();
     rig
 }
 
@@ -503,7 +449,7 @@ fn a_rule_that_nothing_can_bring_up_waits_for_a_decision() {
         // It stays so until somebody decides.
         rig.apply(&[order(RawOp::Insert, 200, 0, 10)]).unwrap();
         let before = rig.rows("grand").unwrap();
-        rule(&rig, false, true).unwrap();
+        rig.resume_skipping_gap("shop.totals").unwrap();
         rig.wait_for(|status| status.rules["shop.totals"].status == "running");
         rig.wait_for(|_| rig.rows("grand").unwrap() != before);
     }
@@ -542,11 +488,9 @@ mod third {
 
 #[test]
 fn a_rebuild_that_another_plugin_can_not_read_is_refused_and_the_old_tables_go_on() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
+    let rig = with_orders();
     rig.load("shop", third::plugin, "3").unwrap_err();
-    rebuild(&rig, false).unwrap();
+    rig.rebuild("shop").unwrap();
     rig.wait_for(|status| {
         let shop = &status.plugins["shop"];
         let refused = shop.refused.as_deref().unwrap_or_default();
@@ -564,38 +508,12 @@ fn a_rebuild_that_another_plugin_can_not_read_is_refused_and_the_old_tables_go_o
     let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
     rig.apply(&[order(RawOp::Delete, 101, 0, 0)]).unwrap();
     assert_eq!(rig.rows("grand").unwrap(), ["id=0 users=20 orders=100"]);
-    let mut store = rig.stop().unwrap();
-    let mut findings = Vec::new();
-    Arc::get_mut(&mut store)
-        .unwrap()
-        .verify(&mut |finding| findings.push(finding))
-        .unwrap();
-    assert!(findings.is_empty(), "{findings:#?}");
-}
-
-fn pause_grand(rig: &Rig, pause: bool) {
-    let rule = "grand.grand".to_owned();
-    let command = |reply| match pause {
-        true => Control::Pause { rule, reply },
-        false => Control::Resume {
-            rule,
-            skip_gap: false,
-            reply,
-        },
-    };
-    rig.handle.ask(command).unwrap();
+    rig.verify().unwrap();
 }
 
 #[test]
 fn a_rebuild_goes_on_after_a_restart_with_the_code_that_it_began_with() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
-    // The switch waits for whoever reads the tables.
-    pause_grand(&rig, true);
-    rig.load("shop", second::plugin, "2").unwrap_err();
-    rebuild(&rig, false).unwrap();
-    rig.wait_for(|status| status.rules["shop:rebuild.totals"].status == "running");
+    let rig = before_the_switch();
     let store = rig.stop().unwrap();
     let rig = Rig::start_over(
         store,
@@ -611,7 +529,7 @@ fn a_rebuild_goes_on_after_a_restart_with_the_code_that_it_began_with() {
         "user_id=0 orders=6 amount=60"
     );
     assert!(rig.handle.board.load().plugins["shop"].rebuild.is_some());
-    pause_grand(&rig, false);
+    rig.resume("grand.grand").unwrap();
     is_rebuilt(&rig);
     rig.wait_for(|_| rig.rows("totals").unwrap()[0] == "user_id=0 orders=12 amount=60");
     rig.wait_for(|_| rig.rows("grand").unwrap() == ["id=0 users=20 orders=202"]);
@@ -619,17 +537,11 @@ fn a_rebuild_goes_on_after_a_restart_with_the_code_that_it_began_with() {
 
 #[test]
 fn a_plugin_that_was_away_while_a_table_was_rebuilt_counts_nothing_twice() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store, &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
-    rig.handle
-        .control(Control::Plugin(PluginEvent::Removed {
-            name: "grand".to_owned(),
-        }))
-        .unwrap();
+    let rig = with_orders();
+    rig.remove("grand").unwrap();
     rig.apply(&[order(RawOp::Insert, 101, 0, 10)]).unwrap();
     rig.load("shop", second::plugin, "2").unwrap_err();
-    rebuild(&rig, false).unwrap();
+    rig.rebuild("shop").unwrap();
     is_rebuilt(&rig);
     rig.wait_for(|_| rig.rows("totals").unwrap()[0] == "user_id=0 orders=12 amount=60");
     rig.load("grand", grand::plugin, "1").unwrap();

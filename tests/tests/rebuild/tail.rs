@@ -35,7 +35,7 @@ fn whoever_follows_a_table_is_told_that_it_was_made_again() {
     assert_eq!(before.len(), 3);
     // Another type of a column: it must be rebuilt, and isn't by itself.
     assert!(rig.load("shop", second::plugin, "2").is_err());
-    rebuild(&rig, false).unwrap();
+    rig.rebuild("shop").unwrap();
     rig.wait_for(|status| {
         let shop = &status.plugins["shop"];
         shop.rebuild.is_none() && shop.refused.is_none()

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rulemill::{
     change::RawOp,
-    engine::{Control, ControlError, OnError, PluginOptions},
-    store::{DeadLetter, LetterState, ParkedTimer, Store, Subject},
+    engine::{ControlError, OnError, PluginOptions},
+    store::{LetterState, ParkedTimer, Store, Subject},
 };
 use rulemill_tests::{
     native::Make,
@@ -183,18 +183,16 @@ pub(crate) fn volume<'a>(loud: i64, time: i64) -> TestChange<'a> {
     }
 }
 
-pub(crate) fn letters(rig: &Rig) -> Vec<DeadLetter> {
-    let reader = rig.store.reader().unwrap();
-    let letters = reader.dead_letters().unwrap();
-    letters.map(|letter| letter.unwrap()).collect()
-}
-
 /// Timers that are parked or were skipped: key, when they were due, how they stand.
 pub(crate) fn parked(rig: &Rig) -> Vec<(String, i64, LetterState)> {
-    let timers = letters(rig).into_iter().map(|letter| match letter.subject {
-        Subject::Timer(ParkedTimer { key, due }) => (key, due, letter.state),
-        Subject::Change(_) => panic!("no change is at fault: {letter:?}"),
-    });
+    let timers = rig
+        .letters()
+        .unwrap()
+        .into_iter()
+        .map(|letter| match letter.subject {
+            Subject::Timer(ParkedTimer { key, due }) => (key, due, letter.state),
+            Subject::Change(_) => panic!("no change is at fault: {letter:?}"),
+        });
     timers.collect()
 }
 
@@ -208,19 +206,7 @@ pub(crate) fn set(rig: &Rig) -> Vec<(String, i64)> {
 }
 
 pub(crate) fn retry(rig: &Rig, id: Option<u64>) -> Result<(u64, u64), ControlError> {
-    rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: Some("alarms.ring".into()),
-        id,
-        reply,
-    })
-}
-
-pub(crate) fn drop_letters(rig: &Rig, id: Option<u64>) -> Result<u64, ControlError> {
-    rig.handle.ask(|reply| Control::DropDeadLetters {
-        rule: None,
-        id,
-        reply,
-    })
+    rig.retry(Some("alarms.ring"), id)
 }
 
 pub(crate) fn mend(rig: &Rig) {

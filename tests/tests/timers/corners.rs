@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rulemill::{
     change::RawOp,
-    engine::{Control, OnError},
+    engine::OnError,
     store::{LetterState, Store, Subject},
 };
 use rulemill_tests::{
@@ -13,7 +13,7 @@ use rulemill_tests::{
 };
 use rulemill_wire::{ValueRef, key};
 
-use crate::alarms::{ROW_BYTES_MAX, drop_letters, letters, options, parked, retry, set};
+use crate::alarms::{ROW_BYTES_MAX, options, parked, retry, set};
 
 macro_rules! bells {
     ($name:ident, $faulty:expr) => {
@@ -133,7 +133,7 @@ fn start(options: &Options, make: Make) -> Rig {
 
 /// The keys of the timers that are parked.
 fn of_ring(rig: &Rig) -> Vec<String> {
-    let letters = letters(rig).into_iter();
+    let letters = rig.letters().unwrap().into_iter();
     let timers = letters.filter_map(|letter| match letter.subject {
         Subject::Timer(timer) => Some(timer.key),
         Subject::Change(_) => None,
@@ -241,7 +241,7 @@ fn a_timer_does_not_fire_between_the_rules_of_the_change_that_sets_it() {
     for batch in [1, 4_096] {
         let rig = start(&options(OnError::Park, batch), faulty::plugin);
         rig.apply(&[plan("huge", 50, 100)]).unwrap();
-        let [letter] = &letters(&rig)[..] else {
+        let [letter] = &rig.letters().unwrap()[..] else {
             panic!("one");
         };
         assert_eq!(letter.rule, "mark");
@@ -290,7 +290,7 @@ fn a_timer_does_not_wait_behind_a_row_with_the_same_key() {
     rig.apply(&[step("x", "calm", 100)]).unwrap();
     let mut bytes = Vec::new();
     key::write(ValueRef::Text("x"), &mut bytes);
-    let Subject::Change(change) = &letters(&rig)[0].subject else {
+    let Subject::Change(change) = &rig.letters().unwrap()[0].subject else {
         panic!("a change");
     };
     assert_eq!(change.key, bytes);
@@ -300,23 +300,22 @@ fn a_timer_does_not_wait_behind_a_row_with_the_same_key() {
         .unwrap();
     let rang = format!("id={same} times=1");
     assert!(rig.rows("flags").unwrap().contains(&rang));
-    assert_eq!(letters(&rig).len(), 1);
+    assert_eq!(rig.letters().unwrap().len(), 1);
     // The rule is for timers now: the row can only be dropped.
     assert_eq!(retry(&rig, None).unwrap(), (0, 1));
     // And the other way round.
     rig.apply(&[plan("bad", 500, 400), step("z", "calm", 600)])
         .unwrap();
-    assert_eq!(letters(&rig).len(), 2);
+    assert_eq!(rig.letters().unwrap().len(), 2);
     rig.load("alarms", of_rows::plugin, "3").unwrap();
-    let retried = rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: None,
-        id: None,
-        reply,
-    });
+    let retried = rig.retry(None, None);
     assert_eq!(retried.unwrap(), (0, 2));
-    assert!(matches!(letters(&rig)[1].subject, Subject::Timer(_)));
-    let dropped = letters(&rig).len() as u64;
-    assert_eq!(drop_letters(&rig, None).unwrap(), dropped);
+    assert!(matches!(
+        rig.letters().unwrap()[1].subject,
+        Subject::Timer(_)
+    ));
+    let dropped = rig.letters().unwrap().len() as u64;
+    assert_eq!(rig.drop_letters(None, None).unwrap(), dropped);
 }
 
 /// A rule that its plugin no longer has keeps what it has parked: there is nobody to retry it, but it can be dropped.
@@ -331,6 +330,6 @@ fn what_a_rule_has_parked_that_is_gone_can_be_dropped() {
     let refused = retry(&rig, None).unwrap_err().to_string();
     assert!(refused.contains("its plugin isn't loaded"), "{refused}");
     assert_eq!(parked(&rig).len(), 1);
-    assert_eq!(drop_letters(&rig, None).unwrap(), 1);
-    assert!(letters(&rig).is_empty());
+    assert_eq!(rig.drop_letters(None, None).unwrap(), 1);
+    assert!(rig.letters().unwrap().is_empty());
 }

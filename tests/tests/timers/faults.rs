@@ -3,15 +3,13 @@
 //! One bad timer once stopped its rule for ever, whatever `on_error` said.
 
 use rulemill::{
-    engine::{Control, ControlError, OnError},
+    engine::{ControlError, OnError},
     limits::Limits,
     store::{LetterState, Subject},
 };
 use rulemill_tests::rig::Rig;
 
-use crate::alarms::{
-    FAULTY, alarm, drop_letters, letters, mend, options, parked, retry, set, start, volume,
-};
+use crate::alarms::{FAULTY, alarm, mend, options, parked, retry, set, start, volume};
 
 use LetterState::{Faulted, Skipped, Waiting};
 
@@ -56,7 +54,7 @@ fn a_timer_that_fails_is_parked_and_those_of_its_key_wait() {
         let of_good = "id=well times=2 last=2010 now=2010 loud=1 text=";
         assert_eq!(rig.rows("rung").unwrap(), [of_good]);
         is_running(&rig);
-        let [first, second] = &letters(&rig)[..] else {
+        let [first, second] = &rig.letters().unwrap()[..] else {
             panic!("two")
         };
         assert!(first.error.contains(words), "{first:?}");
@@ -78,13 +76,13 @@ fn a_timer_that_fails_is_parked_and_those_of_its_key_wait() {
         assert_eq!(retry(&rig, None).unwrap(), (0, 3));
         assert_eq!(parked(&rig), expected);
         is_running(&rig);
-        let first = letters(&rig)[0].id;
+        let first = rig.letters().unwrap()[0].id;
         mend(&rig);
         assert_eq!(retry(&rig, Some(first)).unwrap(), (1, 0));
         let rung = format!("id={id} times=1 last=1010 now=1010 loud=2 text=");
         assert_eq!(rig.rows("rung").unwrap()[..1], [rung.clone()][..]);
         assert_eq!(retry(&rig, None).unwrap(), (2, 0));
-        assert!(letters(&rig).is_empty());
+        assert!(rig.letters().unwrap().is_empty());
         // In their order, each with its own time, seeing other tables as they are now.
         let rung = format!("id={id} times=3 last=4010 now=4010 loud=2 text=");
         assert_eq!(rig.rows("rung").unwrap(), [&rung, of_good]);
@@ -129,13 +127,9 @@ fn a_timer_that_is_retried_beside_a_change_sees_what_is_there_now() {
     rig.apply(&[alarm("both-1", Some(10), 0, 1_000)]).unwrap();
     rig.apply(&[volume(2, 2_000)]).unwrap();
     rig.apply(&[volume(3, 3_000)]).unwrap();
-    assert_eq!(letters(&rig).len(), 2);
+    assert_eq!(rig.letters().unwrap().len(), 2);
     mend(&rig);
-    let all = rig.handle.ask(|reply| Control::RetryDeadLetters {
-        rule: None,
-        id: None,
-        reply,
-    });
+    let all = rig.retry(None, None);
     assert_eq!(all.unwrap(), (2, 0));
     assert_eq!(
         rig.rows("rung").unwrap(),
@@ -175,19 +169,24 @@ fn dropped_timers_are_gone_and_what_only_waited_fires() {
             .unwrap();
     }
     rig.apply(&[volume(1, 9_000)]).unwrap();
-    let ids: Vec<u64> = letters(&rig).iter().map(|letter| letter.id).collect();
+    let ids: Vec<u64> = rig
+        .letters()
+        .unwrap()
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     assert_eq!(ids.len(), 4);
     // One in the middle, then the first: the second goes through its rule, and fails there.
-    assert_eq!(drop_letters(&rig, Some(ids[2])).unwrap(), 1);
-    assert_eq!(drop_letters(&rig, Some(ids[0])).unwrap(), 1);
+    assert_eq!(rig.drop_letters(None, Some(ids[2])).unwrap(), 1);
+    assert_eq!(rig.drop_letters(None, Some(ids[0])).unwrap(), 1);
     rig.wait_for(|_| {
         parked(&rig) == owned(&[("err-1", 2_010, Faulted), ("err-1", 4_010, Waiting)])
     });
     // What is gone leaves nothing to make up for.
     assert!(rig.store.reader().unwrap().gaps().unwrap().next().is_none());
     mend(&rig);
-    assert_eq!(drop_letters(&rig, Some(ids[1])).unwrap(), 1);
-    rig.wait_for(|_| letters(&rig).is_empty());
+    assert_eq!(rig.drop_letters(None, Some(ids[1])).unwrap(), 1);
+    rig.wait_for(|_| rig.letters().unwrap().is_empty());
     assert_eq!(
         rig.rows("rung").unwrap(),
         ["id=err-1 times=1 last=4010 now=4010 loud=1 text="]
@@ -212,7 +211,7 @@ fn a_skipped_timer_is_gone_and_kept_to_be_read() {
             parked(&rig),
             owned(&[(id, 1_010, Skipped), (id, 2_010, Skipped)])
         );
-        assert!(letters(&rig)[0].error.contains(words));
+        assert!(rig.letters().unwrap()[0].error.contains(words));
         assert!(set(&rig).is_empty());
         is_running(&rig);
         rig.wait_for(|status| {
@@ -220,7 +219,7 @@ fn a_skipped_timer_is_gone_and_kept_to_be_read() {
             (line.faults, line.parked) == (2, 0)
         });
         assert_eq!(retry(&rig, None).unwrap(), (0, 0));
-        assert_eq!(drop_letters(&rig, None).unwrap(), 2);
+        assert_eq!(rig.drop_letters(None, None).unwrap(), 2);
         assert!(rig.store.reader().unwrap().gaps().unwrap().next().is_none());
     }
 }
@@ -246,7 +245,7 @@ fn a_rule_that_halts_leaves_its_timer_set() {
                 status.starts_with(&begins) && status.contains(words)
             });
             assert_eq!(set(&rig), [(id.to_owned(), 1_010)]);
-            assert!(letters(&rig).is_empty());
+            assert!(rig.letters().unwrap().is_empty());
             assert!(rig.rows("rung").unwrap().is_empty());
             mend(&rig);
             rig.wait_for(|status| status.rules["alarms.ring"].status == "running");
@@ -314,13 +313,17 @@ fn a_rule_that_fails_at_most_of_its_timers_is_paused() {
             let status = &status.rules["alarms.ring"].status;
             status.starts_with("paused: it faulted on ") && status.contains("on timer err-")
         });
-        assert_eq!(letters(&rig).len() + set(&rig).len(), 2_000);
+        assert_eq!(rig.letters().unwrap().len() + set(&rig).len(), 2_000);
         mend(&rig);
         rig.apply(&[volume(2, 3_000)]).unwrap();
         let (through, left) = retry(&rig, None).unwrap();
         assert_eq!(left, 0);
         let rung = rig.rows("rung").unwrap().len() as u64;
-        assert_eq!(rung + letters(&rig).len() as u64, 2_000, "{through}");
+        assert_eq!(
+            rung + rig.letters().unwrap().len() as u64,
+            2_000,
+            "{through}"
+        );
     }
 }
 
@@ -330,14 +333,8 @@ fn a_rebuilt_plugin_keeps_what_its_own_timers_came_to() {
     let rig = start(&options(OnError::Park, 4_096));
     rig.apply(&[alarm("err-1", Some(10), 0, 1_000), volume(1, 2_000)])
         .unwrap();
-    let old = letters(&rig)[0].id;
-    rig.handle
-        .ask(|reply| Control::Rebuild {
-            plugin: "alarms".into(),
-            cancel: false,
-            reply,
-        })
-        .unwrap();
+    let old = rig.letters().unwrap()[0].id;
+    rig.rebuild("alarms").unwrap();
     let is_rebuilt = |status: &rulemill::engine::Status| {
         let plugin = &status.plugins["alarms"];
         plugin.rebuild.is_none() && status.rules.len() == 3
@@ -345,7 +342,7 @@ fn a_rebuilt_plugin_keeps_what_its_own_timers_came_to() {
     rig.wait_for(is_rebuilt);
     // The alarm that is there was set again; what the old rules had parked has gone with them.
     rig.apply(&[volume(2, 9_000)]).unwrap();
-    let letters = letters(&rig);
+    let letters = rig.letters().unwrap();
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_ne!(letters[0].id, old);
     assert_eq!((&*letters[0].plugin, &*letters[0].rule), ("alarms", "ring"));

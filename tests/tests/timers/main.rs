@@ -15,11 +15,7 @@ mod shown;
 
 use std::sync::Arc;
 
-use rulemill::{
-    change::RawOp,
-    engine::{Control, PluginEvent},
-    store::Store,
-};
+use rulemill::{change::RawOp, store::Store};
 use rulemill_tests::{
     native::Make,
     rig::{Options, Rig, TestChange},
@@ -166,13 +162,7 @@ fn one_transaction_over_several_calls_fires_what_no_change_before_has_cleared() 
 fn a_timer_of_a_rule_that_does_not_run_waits_for_it() {
     let rig = Rig::start_at(store(), &options(4_096), &PLUGINS, CLOCK).unwrap();
     rig.apply(&[change(RawOp::Insert, 1, START)]).unwrap();
-    let rule = || "abandon".to_owned();
-    rig.handle
-        .ask(|reply| Control::Pause {
-            rule: rule(),
-            reply,
-        })
-        .unwrap();
+    rig.pause("abandon").unwrap();
     let store = rig.stop().unwrap();
     // It is due at once. Nobody may count on it, least of all whoever waits for the host's end.
     let rig = Rig::start_at(store, &options(4_096), &PLUGINS, CLOCK + 60 * MINUTE).unwrap();
@@ -181,13 +171,7 @@ fn a_timer_of_a_rule_that_does_not_run_waits_for_it() {
     let store = rig.stop().unwrap();
     let rig = Rig::start_at(store, &options(4_096), &PLUGINS, CLOCK + 60 * MINUTE).unwrap();
     assert!(rig.rows("abandoned_carts").unwrap().is_empty());
-    rig.handle
-        .ask(|reply| Control::Resume {
-            rule: rule(),
-            skip_gap: false,
-            reply,
-        })
-        .unwrap();
+    rig.resume("abandon").unwrap();
     rig.wait_for(|_| {
         rig.rows("abandoned_carts")
             .unwrap()
@@ -211,20 +195,6 @@ fn time_goes_on_from_the_last_change_also_while_the_host_sleeps() {
     assert_eq!(rig.rows("abandoned_carts").unwrap(), ["id=1 times=1"]);
 }
 
-/// Pauses or resumes a rule.
-fn ask(rig: &Rig, rule: &str, pause: bool) {
-    let rule = rule.to_owned();
-    let command = |reply| match pause {
-        true => Control::Pause { rule, reply },
-        false => Control::Resume {
-            rule,
-            skip_gap: false,
-            reply,
-        },
-    };
-    rig.handle.ask(command).unwrap();
-}
-
 #[test]
 fn what_a_rule_catches_up_on_fires_as_if_it_had_been_there() {
     for batch in [50, 4_096] {
@@ -235,14 +205,14 @@ fn what_a_rule_catches_up_on_fires_as_if_it_had_been_there() {
             let (before, after) = changes.split_at(500);
             rig.apply(before).unwrap();
             for rule in pauses {
-                ask(&rig, rule, true);
+                rig.pause(rule).unwrap();
             }
             for part in after.chunks(333) {
                 rig.apply(part).unwrap();
             }
             // The last to be paused is the first to go on: a rule for timers goes on with those that set them.
             for rule in pauses.iter().rev() {
-                ask(&rig, rule, false);
+                rig.resume(rule).unwrap();
             }
             rig.wait_for(|status| status.rules["carts.carts"].status == "running");
             rig.wait_for(|status| status.rules["carts.abandon"].status == "running");
@@ -274,9 +244,7 @@ fn a_plugin_that_was_away_fires_its_timers_as_if_it_had_been_there() {
         let (before, after) = changes.split_at(500);
         rig.apply(before).unwrap();
         if is_away {
-            let name = "carts".to_owned();
-            let removed = Control::Plugin(PluginEvent::Removed { name });
-            rig.handle.control(removed).unwrap();
+            rig.remove("carts").unwrap();
         }
         for part in after.chunks(batch) {
             rig.apply(part).unwrap();
@@ -301,14 +269,14 @@ fn a_plugin_that_was_away_fires_its_timers_as_if_it_had_been_there() {
 #[test]
 fn a_paused_rule_is_not_called_in_the_batch_that_sets_its_timer() {
     let rig = Rig::start_at(store(), &options(4_096), &PLUGINS, CLOCK).unwrap();
-    ask(&rig, "abandon", true);
+    rig.pause("abandon").unwrap();
     rig.apply(&[
         change(RawOp::Insert, 1, START),
         change(RawOp::Insert, 2, START + 40 * MINUTE),
     ])
     .unwrap();
     assert!(rig.rows("abandoned_carts").unwrap().is_empty());
-    ask(&rig, "abandon", false);
+    rig.resume("abandon").unwrap();
     rig.wait_for(|_| rig.rows("abandoned_carts").unwrap() == ["id=1 times=1"]);
 }
 

@@ -16,7 +16,7 @@ use rulemill_tests::{
 };
 use rulemill_wire::ValueRef;
 
-use crate::alarms::{alarm, letters, mend, options, parked, retry, set, start, volume};
+use crate::alarms::{alarm, mend, options, parked, retry, set, start, volume};
 
 /// Timers that come due before one change.
 const MANY: usize = 50_000;
@@ -39,7 +39,7 @@ fn fifty_thousand_at_once_in_small_parts() {
     rig.apply(&[volume(1, 2_000), volume(2, 3_000)]).unwrap();
     assert!(set(&rig).is_empty());
     let rung = rig.rows("rung").unwrap();
-    assert_eq!(rung.len() + letters(&rig).len(), MANY);
+    assert_eq!(rung.len() + rig.letters().unwrap().len(), MANY);
     let once = " times=1 last=1010 now=1010 loud=1 text=";
     assert!(rung.iter().all(|row| row.ends_with(once)), "{rung:?}");
     // In the order of their times and keys.
@@ -186,7 +186,7 @@ fn one_that_sets_itself_for_ever_is_told_from_one_that_takes_its_time() {
             }
             // The firing that was one too many is set aside, and the rule goes on with the others.
             rig.wait_for(|status| line(status).status == "running" && line(status).faults == 1);
-            let found = letters(&rig);
+            let found = rig.letters().unwrap();
             assert_eq!(found.len(), 1);
             assert!(found[0].error.contains(what), "{found:?}");
             assert_eq!(parked(&rig)[0].0, id);

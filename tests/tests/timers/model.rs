@@ -8,16 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use rulemill::{
-    engine::{Control, OnError},
-    store::LetterState,
-};
+use rulemill::{engine::OnError, store::LetterState};
 use rulemill_tests::{
     random::{Random, from_environment},
     rig::{Rig, TestChange},
 };
 
-use crate::alarms::{AGAIN, FAULTY, alarm, drop_letters, mend, options, parked, retry, set, start};
+use crate::alarms::{AGAIN, FAULTY, alarm, mend, options, parked, retry, set, start};
 
 const IDS: [&str; 8] = [
     "err-1", "some-1", "some-2", "panic-1", "big-1", "well-1", "twice-1", "twice-2",
@@ -193,7 +190,10 @@ fn run(steps: &[Step], on_error: OnError, batch: usize, context: &str) {
         assert_eq!(board.rules[rule].status, "running", "{context}");
     }
     if on_error == OnError::Skip {
-        assert_eq!(drop_letters(&rig, None).unwrap(), model.parked.len() as u64);
+        assert_eq!(
+            rig.drop_letters(None, None).unwrap(),
+            model.parked.len() as u64
+        );
         return;
     }
     mend(&rig);
@@ -236,19 +236,9 @@ fn what_a_rule_catches_up_on_waits_too() {
             }
         };
         apply(before);
-        let rule = || "alarms.watch".to_owned();
-        let pause = |reply| Control::Pause {
-            rule: rule(),
-            reply,
-        };
-        rig.handle.ask(pause).unwrap();
+        rig.pause("alarms.watch").unwrap();
         apply(after);
-        let resume = |reply| Control::Resume {
-            rule: rule(),
-            skip_gap: false,
-            reply,
-        };
-        rig.handle.ask(resume).unwrap();
+        rig.resume("alarms.watch").unwrap();
         for step in &steps {
             model.apply(step);
         }
