@@ -9,9 +9,10 @@ mod tail;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use rulemill::{
@@ -24,6 +25,7 @@ use rulemill_tests::{
     native::Make,
     random::{Random, from_environment},
     rig::{Options, Rig, order, rows},
+    wait::DEADLINE,
 };
 
 /// Totals by user. The versions differ in the type of `amount` (not optional, so that the table can't be taken over) and in
@@ -244,33 +246,31 @@ fn a_table_made_otherwise_asks_for_a_rebuild_and_gets_it() {
 /// Readers take snapshots all the while: in each, every user's orders are counted once, or every user's twice.
 #[test]
 fn no_reader_sees_a_mixture() {
-    let store = Arc::new(Store::in_memory().unwrap());
-    let rig = Rig::start(store.clone(), &options(), &[FIRST, GRAND]).unwrap();
-    some(&rig);
+    let rig = with_orders();
     rig.load("shop", second::plugin, "2").unwrap_err();
-    let over = AtomicBool::new(false);
+    let store = rig.store.clone();
+    let (old, new) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut old, mut new) = (0, 0);
-            while !over.load(Ordering::SeqCst) {
+        scope.spawn(|| {
+            // It has looked before the switch and after.
+            let begun = Instant::now();
+            while new.load(Ordering::SeqCst) == 0 && begun.elapsed() < DEADLINE {
                 let totals = rows(&store, "totals").unwrap();
                 assert_eq!(totals.len(), 20);
                 let counted_once = |row: &&String| row.contains(" orders=5 ");
                 match totals.iter().filter(counted_once).count() {
-                    20 => old += 1,
-                    0 => new += 1,
+                    20 => old.fetch_add(1, Ordering::SeqCst),
+                    0 => new.fetch_add(1, Ordering::SeqCst),
                     some => panic!("{some} of 20 rows are old: {totals:?}"),
-                }
+                };
             }
-            (old, new)
         });
+        rig.wait_for(|_| old.load(Ordering::SeqCst) > 0);
         rig.rebuild("shop").unwrap();
         is_rebuilt(&rig);
         rig.wait_for(|_| rig.rows("totals").unwrap()[0].contains(" orders=10 "));
-        over.store(true, Ordering::SeqCst);
-        let (old, new) = reader.join().unwrap();
-        assert!(old + new > 0);
     });
+    assert!(new.into_inner() > 0);
 }
 
 /// Random changes before, during and after, with restarts in the middle and parked changes, against a plain count.
