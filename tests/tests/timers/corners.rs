@@ -15,12 +15,35 @@ use rulemill_wire::{ValueRef, key};
 
 use crate::alarms::{ROW_BYTES_MAX, options, parked, retry, set};
 
+/// Rows of all versions.
+mod shared {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "steps")]
+    pub struct Step {
+        #[key]
+        pub id: String,
+        pub kind: String,
+    }
+
+    #[derive(Row, Default)]
+    #[table(derived = "flags")]
+    pub struct Flag {
+        #[key]
+        pub id: String,
+        pub times: i64,
+    }
+}
+
 macro_rules! bells {
     ($name:ident, $faulty:expr) => {
         mod $name {
             use std::sync::atomic::{AtomicU64, Ordering};
 
             use rulemill_sdk::prelude::*;
+
+            use super::shared::{Flag, Step};
 
             static SLOW_CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -30,22 +53,6 @@ macro_rules! bells {
                 #[key]
                 id: String,
                 due: i64,
-            }
-
-            #[derive(Row)]
-            #[table(source = "steps")]
-            pub struct Step {
-                #[key]
-                id: String,
-                kind: String,
-            }
-
-            #[derive(Row, Default)]
-            #[table(derived = "flags")]
-            pub struct Flag {
-                #[key]
-                id: String,
-                times: i64,
             }
 
             #[rule]
@@ -256,21 +263,7 @@ fn a_timer_does_not_fire_between_the_rules_of_the_change_that_sets_it() {
 mod of_rows {
     use rulemill_sdk::prelude::*;
 
-    #[derive(Row)]
-    #[table(source = "steps")]
-    pub struct Step {
-        #[key]
-        id: String,
-        kind: String,
-    }
-
-    #[derive(Row, Default)]
-    #[table(derived = "flags")]
-    pub struct Flag {
-        #[key]
-        id: String,
-        times: i64,
-    }
+    use super::shared::{Flag, Step};
 
     /// Has the name of a rule that is called for timers in other versions.
     #[rule]
