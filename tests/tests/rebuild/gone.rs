@@ -3,7 +3,7 @@
 
 use rulemill::{catalog::Stage, engine::Control};
 
-use crate::differences::{World, copies, full, new_place, options};
+use crate::world::{World, copies, full, new_place, options};
 
 /// The plugin of the copies, without their rule.
 mod no_copies {

@@ -5,6 +5,7 @@
 mod differences;
 mod gone;
 mod tail;
+mod world;
 
 use std::{
     sync::{
