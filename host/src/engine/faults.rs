@@ -19,7 +19,7 @@ use super::{
     Engine,
     effects::Effects,
     items::{Body, Item, bits},
-    run::Output,
+    run::{Outcome, Output},
     setup::OnError,
     state::{Letter, Line, Order},
 };
@@ -83,11 +83,11 @@ impl Behind {
 }
 
 impl Engine {
-    /// Deals with the errors that rules returned. True if the call must be made again without some
-    /// items, because they came after a parked change of the same key or after a rule's stop.
+    /// Deals with the errors that rules returned. If something is given the call must be made again, without some items, because they
+    /// came after a parked change of the same key or after a rule's stop.
     ///
-    /// What a rule did with such an item others of the plugin have seen behind it. So of the faults only those count that stand
-    /// before the first of these items; the call that is made again finds the others, if they are any.
+    /// What a rule did with such an item others of the plugin have seen behind it. So faults only count that stand before the first of these
+    /// items: where there are others, what stands before it goes first.
     pub(super) fn take_faults(
         &mut self,
         plugin: usize,
@@ -95,7 +95,7 @@ impl Engine {
         places: &[u32],
         effects: &Effects,
         output: &mut Output<'_>,
-    ) -> bool {
+    ) -> Option<Outcome> {
         let on_error = self.plugins[plugin].options.on_error;
         // What comes behind a fault of its key is parked behind it, or told otherwise.
         let is_keyed = output.retry.is_some() || on_error != OnError::Halt;
@@ -107,26 +107,26 @@ impl Engine {
             }
         }
         if faults.is_empty() {
-            return false;
+            return None;
         }
         // In the order in which they came about: the rules of an item are called in theirs.
         faults.sort_by_key(|&(place, rule, _)| (place, rule));
         let mut again = false;
-        let mut end = (items.len(), 0);
         if is_keyed {
             let is_told_otherwise = output.retry.is_none() && on_error == OnError::Skip;
             let behind = Behind::of(items, &mut faults, is_told_otherwise);
             again = behind.is_some();
-            if let Some(Behind { seen: Some(first) }) = behind {
-                faults.retain(|&(place, rule, _)| (place, rule) < first);
-                end = first;
+            if let Some(Behind { seen: Some(first) }) = behind
+                && faults.iter().any(|&(place, rule, _)| (place, rule) > first)
+            {
+                return Some(Outcome::Cut(first.0));
             }
         }
         if output.retry.is_none()
             && on_error != OnError::Halt
-            && self.trip(plugin, items, places, end, &faults, output.write_set)
+            && self.trip(plugin, items, places, &faults, output.write_set)
         {
-            return true;
+            return Some(Outcome::Again(true));
         }
         for (place, rule, message) in faults {
             let number = usize::from(rule);
@@ -134,26 +134,24 @@ impl Engine {
             let was_held = self.states[state].timer_lines > 0;
             self.verdict_of(plugin, number, &items[place], message, output);
             if self.states[state].record.status != RuleStatus::Running {
-                return true;
+                return Some(Outcome::Again(true));
             }
             items[place].rules &= !(1 << rule);
             // One that was set again in this call, under the same key, has not waited.
             let holds = self.states[state].timer_lines > 0;
             if holds && !was_held && place + 1 < items.len() {
-                return true;
+                return Some(Outcome::Again(true));
             }
         }
-        again
+        again.then_some(Outcome::Again(true))
     }
 
-    /// Pauses the first rule that faults on most of what it gets, before its first fault of this call, of which what stands before `end` counts.
-    /// True if there is one.
+    /// Pauses the first rule that faults on most of what it gets, before its first fault of this call. True if there is one.
     fn trip(
         &mut self,
         plugin: usize,
         items: &[Item<'_>],
         places: &[u32],
-        end: (usize, u16),
         faults: &[FaultAt<'_>],
         write_set: &mut WriteSet,
     ) -> bool {
@@ -174,10 +172,9 @@ impl Engine {
             {
                 continue;
             }
-            let counts = |place: usize| items[place].rules & bit != 0 && (place, rule) < end;
             let handled = places
                 .iter()
-                .filter(|&&place| counts(place as usize))
+                .filter(|&&place| items[place as usize].rules & bit != 0)
                 .count();
             let reason = window.trips(handled as u64, count as u64, &self.limits);
             if let Some(reason) = reason {

@@ -105,13 +105,12 @@ impl Engine {
             rules: earlier,
             ..rest[0].clone()
         });
-        let again = !effects.faults.is_empty()
-            && self.take_faults(plugin, &mut part.items, places, &effects, output);
-        if again {
+        let outcome = self.take_faults(plugin, &mut part.items, places, &effects, output);
+        if let Some(outcome) = outcome {
             let left = part.items.pop().map_or(0, |item| item.rules);
             rest[0].rules = rules & !earlier | left;
             part.items.append(&mut rest);
-            return Ok(Outcome::Again(true));
+            return Ok(outcome);
         }
         self.take_effects(plugin, &part.items, places, effects, &catalog, output)?;
         rest[0].rules = rules & !earlier;

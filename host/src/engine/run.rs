@@ -60,7 +60,7 @@ pub(super) enum Outcome {
     Again(bool),
     /// An item that doesn't fit stands behind others of its key: they go first.
     Unfit(usize, String),
-    /// What stands before this item goes first, then the timer that came due before it.
+    /// What stands before this item goes first: a timer came due before it, or it may have to wait for something there.
     Cut(usize),
     /// The fault, and the item and the rule that are at fault if that is known.
     Fault(Fault, Option<(usize, Option<u16>)>),
@@ -360,8 +360,9 @@ impl Engine {
             if let Some(place) = self.left_to_fire(plugin, items, at, output) {
                 return Ok(Outcome::Cut(place));
             }
-            if self.take_faults(plugin, items, &batch.places, &effects, output) {
-                return Ok(Outcome::Again(true));
+            let outcome = self.take_faults(plugin, items, &batch.places, &effects, output);
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
             }
         }
         let handled = items.len() as u64;
