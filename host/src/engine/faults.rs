@@ -243,6 +243,7 @@ impl Engine {
         write_set: &mut WriteSet,
     ) {
         let watermark = self.batch_watermark;
+        self.dealt_with += 1;
         let Self { states, timers, .. } = self;
         let state = &mut states[place];
         if state.record.at_head {
@@ -356,6 +357,7 @@ impl Engine {
         output: &mut Output<'_>,
     ) {
         if let Some(failed) = &mut output.retry {
+            self.dealt_with += 1;
             if let Some(line) = item.line() {
                 failed.insert(line, (item.order(), message.to_owned()));
             }
@@ -554,6 +556,7 @@ impl Engine {
         write_set: &mut WriteSet,
     ) -> u64 {
         self.last_dead_letter += 1;
+        self.dealt_with += 1;
         let record = &self.states[state].record;
         write_set.dead_letters.push(DeadLetter {
             id: self.last_dead_letter,

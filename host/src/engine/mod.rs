@@ -203,6 +203,8 @@ struct Engine {
     configured_tables: Vec<String>,
     plugin_options: HashMap<String, PluginOptions>,
     workshop: Workshop,
+    /// Faults that have been dealt with since the start: what a call saw before one may not be so after it.
+    dealt_with: u64,
     committer: Committer,
     store: Arc<Store>,
     view: Arc<View>,
@@ -261,6 +263,7 @@ impl Engine {
             configured_tables: setup.tables.iter().map(|t| t.name.clone()).collect(),
             plugin_options: setup.plugins.clone(),
             workshop: Workshop::default(),
+            dealt_with: 0,
             committer,
             store: setup.store.clone(),
             greatest_keys: GreatestKeys::default(),

@@ -22,7 +22,15 @@ pub(super) enum Frame<'a> {
     /// More items than a call gets now: they go from the front, a part at a time.
     Queue(VecDeque<Item<'a>>, i64, Share),
     /// The one rule of this item is at fault, with this message; what stands before the item has been run.
-    Verdict(Item<'a>, String, bool, i64),
+    Verdict(Item<'a>, Verdict, i64),
+}
+
+/// What is found against an item.
+pub(super) struct Verdict {
+    pub(super) message: String,
+    pub(super) timed_out: bool,
+    /// How many faults had been dealt with when the call was made that shows it.
+    pub(super) dealt_with: u64,
 }
 
 /// How much of a call's time a part gets.
@@ -134,8 +142,7 @@ fn turns_around(rules: u64, all: u64, share: Share) -> Vec<(u64, Share)> {
 /// What to do with a part whose call faulted, last thing first.
 pub(super) fn divide<'a>(
     mut part: Part<'a>,
-    message: &str,
-    timed_out: bool,
+    verdict: Verdict,
     culprit: Option<(usize, Option<u16>)>,
     again_alone: bool,
     timers: u64,
@@ -146,7 +153,7 @@ pub(super) fn divide<'a>(
         push_behind(&part, behind, stack);
     }
     let share = match part.share {
-        Share::Whole if timed_out => Share::Search,
+        Share::Whole if verdict.timed_out => Share::Search,
         share => share,
     };
     let (place, rule) = match culprit {
@@ -179,8 +186,7 @@ pub(super) fn divide<'a>(
         let item = of_rules(item, rules);
         behind[0].rules &= !rules;
         pass_over(&mut behind, timers);
-        let verdict = Frame::Verdict(item, message.to_owned(), timed_out, watermark);
-        vec![verdict]
+        vec![Frame::Verdict(item, verdict, watermark)]
     } else {
         let turns = if again_alone || is_one_rule {
             // It comes to its turn when those before it have had theirs, or has had a moment only.

@@ -29,7 +29,7 @@ use super::{
     firing::Rounds,
     items::{Body, Item, bits, write_batch},
     net,
-    parts::{Frame, Part, Share, divide, pass_over, push_behind},
+    parts::{Frame, Part, Share, Verdict, divide, pass_over, push_behind},
     state::{Line, Order},
 };
 
@@ -136,12 +136,14 @@ impl Engine {
                     }
                     part
                 }
-                Frame::Verdict(item, message, timed_out, watermark) => {
+                Frame::Verdict(item, verdict, watermark) => {
                     if output.retry.is_none() && !self.is_still_set(plugin, &item) {
                         continue;
                     }
-                    if self.must_be_told_otherwise(plugin, &item, output) {
-                        // What it faulted on is not what the rule will get.
+                    if self.dealt_with != verdict.dealt_with
+                        || self.must_be_told_otherwise(plugin, &item, output)
+                    {
+                        // What it faulted on may be what one did that has to wait, or isn't what the rule will get.
                         let part = Part::whole(vec![item], watermark, Share::Alone);
                         stack.push(Frame::Run(part));
                         continue;
@@ -149,7 +151,10 @@ impl Engine {
                     let mut alone = vec![item];
                     self.sift(plugin, &mut alone, output);
                     for item in &alone {
-                        self.verdict(plugin, item, &message, timed_out, output);
+                        let Verdict {
+                            message, timed_out, ..
+                        } = &verdict;
+                        self.verdict(plugin, item, message, *timed_out, output);
                     }
                     continue;
                 }
@@ -194,15 +199,9 @@ impl Engine {
                     stack.push(Frame::Run(part));
                 }
                 Outcome::Unfit(place, message) => {
-                    divide(
-                        part,
-                        &message,
-                        false,
-                        Some((place, None)),
-                        true,
-                        output.timers,
-                        &mut stack,
-                    );
+                    let verdict = self.against(message, false);
+                    let at = Some((place, None));
+                    divide(part, verdict, at, true, output.timers, &mut stack);
                 }
                 Outcome::Fault(fault, culprit) => {
                     self.drop_instance(plugin);
@@ -218,8 +217,7 @@ impl Engine {
                         && culprit.is_some_and(|(place, rule)| place > 0 && rule.is_none());
                     divide(
                         part,
-                        &fault.to_string(),
-                        timed_out,
+                        self.against(fault.to_string(), timed_out),
                         culprit,
                         again_alone,
                         output.timers,
@@ -229,6 +227,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// What a call that was just made shows.
+    fn against(&self, message: String, timed_out: bool) -> Verdict {
+        Verdict {
+            message,
+            timed_out,
+            dealt_with: self.dealt_with,
+        }
     }
 
     pub(super) fn is_running(&self, plugin: usize, rule: usize) -> bool {
