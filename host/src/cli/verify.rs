@@ -120,26 +120,23 @@ impl Report {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = access::load(&args.config)?;
     let dir = config.data_dir.display();
-    let read = || {
-        Ok(match store_copy::of(&config.data_dir, &config.limits)? {
-            StoreCopy::Of(store) => Read::Of(verify(*store)?),
-            StoreCopy::Nothing => Read::Nothing,
-            StoreCopy::InUse => Read::InUse,
-        })
-    };
-    let report = match despite_panics(read) {
-        Ok(Read::Of(report)) => report,
-        Ok(Read::Nothing) => {
+    let store = match despite_panics(|| store_copy::of(&config.data_dir, &config.limits)) {
+        Ok(StoreCopy::Of(store)) => Ok(store),
+        Ok(StoreCopy::Nothing) => {
             return Err(Failure::Failed(anyhow!(
                 "there is no store in {dir} yet: `rulemill run` makes it"
             )));
         }
-        Ok(Read::InUse) => {
+        Ok(StoreCopy::InUse) => {
             return Err(Failure::Failed(anyhow!(
                 "another rulemill has the data directory {dir}: stop it first, or verify a copy that was made while it \
                  was stopped"
             )));
         }
+        Err(error) => Err(error),
+    };
+    let report = match store.and_then(|store| despite_panics(|| verify(*store))) {
+        Ok(report) => report,
         Err(error) => match error.downcast_ref::<store::Error>() {
             // What can't even be opened.
             Some(store::Error::Damaged(_) | store::Error::NotAStore(_)) => {
@@ -168,14 +165,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-enum Read {
-    Of(Report),
-    Nothing,
-    InUse,
-}
-
 /// Takes a panic of the database for damage: over pages that contradict each other it doesn't return errors only.
-fn despite_panics(read: impl FnOnce() -> anyhow::Result<Read>) -> anyhow::Result<Read> {
+fn despite_panics<T>(read: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let result = panic::catch_unwind(AssertUnwindSafe(read));
