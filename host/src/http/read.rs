@@ -16,7 +16,6 @@ use super::{
         TailLine,
     },
     problem::{Kind, Problem},
-    tail,
 };
 use crate::{
     catalog::{Catalog, Table},
@@ -327,7 +326,7 @@ pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem
         |row: &Option<crate::row::Row>| row.as_deref().map(|row| json_row(table, row)).transpose();
     Ok(TailLine {
         seq: change.seq.0,
-        table: tail::plain_name(&table.name).to_owned(),
+        table: table.plain_name().to_owned(),
         op: change.op.into(),
         key: Some(json_key(table, &change.key)?),
         before: row(&change.before)?,
