@@ -3,8 +3,6 @@
 //! Reads a copy of the store whose changes stay in memory, under the lock that a daemon would hold: the file stays as
 //! it is. What is wrong goes to standard output; the exit code says whether anything is.
 
-use std::panic::{self, AssertUnwindSafe};
-
 use anyhow::anyhow;
 use serde::Serialize;
 
@@ -12,7 +10,7 @@ use super::{
     ConfigArg, Failure, JsonArg, access, output,
     store_copy::{self, StoreCopy},
 };
-use crate::store::{self, Finding, Store, Verified};
+use crate::store::{self, Finding, Store, Verified, despite_panics};
 
 /// Findings that are listed; the others are counted.
 const FINDINGS_MAX: usize = 1_000;
@@ -139,12 +137,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Ok(report) => report,
         Err(error) => match error.downcast_ref::<store::Error>() {
             // What can't even be opened.
-            Some(store::Error::Damaged(_) | store::Error::NotAStore(_)) => {
+            Some(
+                error @ (store::Error::Damaged(_)
+                | store::Error::Empty(_)
+                | store::Error::NotAStore(_)),
+            ) => {
                 let mut report = Report::default();
                 report.add(Finding {
                     table: String::new(),
                     key: None,
-                    problem: format!("{error:#}"),
+                    problem: error.finding(),
                 });
                 report
             }
@@ -163,25 +165,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         Err(Failure::Failed(anyhow!("the store in {dir} is damaged")))
     }
-}
-
-/// Takes a panic of the database for damage: over pages that contradict each other it doesn't return errors only.
-fn despite_panics<T>(read: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(read));
-    panic::set_hook(hook);
-    result.unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(store::Error::Damaged(format!(
-            "its pages contradict each other ({})",
-            what.unwrap_or_default()
-        ))
-        .into())
-    })
 }
 
 fn verify(mut store: Store) -> anyhow::Result<Report> {

@@ -88,7 +88,7 @@ pub(crate) enum Fatal {
     #[error("the store failed: {0}")]
     Store(String),
     /// A row in memory or in the store is not what it must be.
-    #[error("a stored row is damaged: {0}")]
+    #[error("a stored row is damaged: {0}; `rulemill verify` says which")]
     Row(#[from] crate::row::RowError),
 }
 
@@ -143,7 +143,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
     let thread = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let result = engine.run(&incoming, &commands);
+            let result = store::despite_panics(|| engine.run(&incoming, &commands));
             if let Err(error) = &result {
                 tracing::error!(%error, "the engine stops");
                 board.update(|status| status.stopping = Some(error.to_string()));

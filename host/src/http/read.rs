@@ -427,14 +427,20 @@ pub(super) fn table<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Table, P
 
 fn json_row(table: &Table, row: &[u8]) -> Result<Box<RawValue>, Problem> {
     let text = render::row_to_typed_json_text(table, row).map_err(|error| {
-        Problem::internal(format!("a row of table {} is damaged: {error}", table.name))
+        Problem::internal(format!(
+            "a row of table {} is damaged: {error}; `rulemill verify` says what else is",
+            table.name
+        ))
     })?;
     RawValue::from_string(text).map_err(Problem::internal)
 }
 
 fn json_key(table: &Table, key: &[u8]) -> Result<Box<RawValue>, Problem> {
     let value = render::key_to_json(table, key).map_err(|error| {
-        Problem::internal(format!("a key of table {} is damaged: {error}", table.name))
+        Problem::internal(format!(
+            "a key of table {} is damaged: {error}; `rulemill verify` says what else is",
+            table.name
+        ))
     })?;
     serde_json::value::to_raw_value(&value).map_err(Problem::internal)
 }
