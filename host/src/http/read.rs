@@ -20,7 +20,7 @@ use super::{
 use crate::{
     catalog::{Catalog, Table},
     change::Change,
-    engine::{self, PluginStatus, RuleStatusLine, Status},
+    engine::{self, ControlError, PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
     store::{
@@ -198,7 +198,7 @@ fn read_cursor(table: &Table, cursor: &str) -> Result<Vec<u8>, Problem> {
 /// The changes and timers that are parked for rules.
 ///
 /// # Errors
-/// If the store fails.
+/// If the query names a letter or a rule that isn't there, or the store fails.
 pub fn dead_letters(
     reader: &Reader,
     limits: &Limits,
@@ -209,14 +209,17 @@ pub fn dead_letters(
     let versions = reader.plugin_versions().map_err(Problem::internal)?;
     let hashes = versions.iter().map(|version| (version.id, version.hash));
     let hashes = hashes.collect();
+    let is_named = |name: &str, plugin: &str, rule: &str| {
+        let is_short = name == rule && !engine::is_shadow(plugin);
+        is_short || name.split_once('.') == Some((plugin, rule))
+    };
     let mut found = Vec::new();
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
         let full_name = format!("{}.{}", letter.plugin, letter.rule);
-        let asked_for = query.rule.as_ref().is_none_or(|rule| {
-            let is_short = *rule == letter.rule && !engine::is_shadow(&letter.plugin);
-            *rule == full_name || is_short
-        }) && query.id.is_none_or(|id| id == letter.id)
+        let rule = query.rule.as_deref();
+        let asked_for = rule.is_none_or(|name| is_named(name, &letter.plugin, &letter.rule))
+            && query.id.is_none_or(|id| id == letter.id)
             && query.after.is_none_or(|after| letter.id > after);
         if !asked_for {
             continue;
@@ -229,6 +232,13 @@ pub fn dead_letters(
             });
         }
         found.push(dead_letter(&catalog, &hashes, full_name, &letter)?);
+    }
+    if let Some(name) = query.rule.as_deref().filter(|_| found.is_empty()) {
+        let rules = reader.rules().map_err(Problem::internal)?;
+        if !rules.iter().any(|of| is_named(name, &of.plugin, &of.rule)) {
+            let error = ControlError::NoSuchRule(name.to_owned());
+            return Err(Problem::new(Kind::NotFound, error.to_string()));
+        }
     }
     if let (Some(id), true) = (query.id, found.is_empty()) {
         return Err(Problem::new(
