@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rulemill::{
     change::RawOp,
-    engine::{Control, ControlError, PluginEvent},
+    engine::{Control, ControlError, PluginEvent, Turned},
     store::Store,
 };
 use rulemill_tests::{
@@ -132,7 +132,7 @@ fn start() -> Rig {
 
 fn pause(rig: &Rig, pause: bool) {
     let rule = "reader.seen".to_owned();
-    let answer: Result<String, ControlError> = rig.handle.ask(|reply| match pause {
+    let answer: Result<Turned, ControlError> = rig.handle.ask(|reply| match pause {
         true => Control::Pause { rule, reply },
         false => Control::Resume {
             rule,

@@ -63,7 +63,7 @@ use crate::{
 
 pub use handle::{
     Control, ControlError, Handle, LongCall, PluginEvent, PluginStatus, RuleStatusLine,
-    SourceStatus, Status, StatusBoard,
+    SourceStatus, Status, StatusBoard, Turned,
 };
 pub(crate) use rebuild::is_shadow;
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};

@@ -2,7 +2,7 @@
 
 use rulemill_wire::Timestamp;
 
-use crate::store::RuleStatus;
+use crate::store::{RuleRecord, RuleStatus};
 
 use super::{Engine, PluginStatus, RuleStatusLine, rebuild};
 
@@ -20,20 +20,10 @@ impl Engine {
                 } else {
                     record.cursor
                 };
-                let status = match &record.status {
-                    RuleStatus::Running if record.backfill.is_some() || !record.at_head => {
-                        "catching up".to_owned()
-                    }
-                    RuleStatus::Running => "running".to_owned(),
-                    RuleStatus::Paused => "paused".to_owned(),
-                    RuleStatus::Halted(reason) => format!("halted: {reason}"),
-                    RuleStatus::Tripped(reason) => format!("paused: {reason}"),
-                    RuleStatus::Unloaded => "unloaded".to_owned(),
-                };
                 (
                     format!("{}.{}", record.plugin, record.rule),
                     RuleStatusLine {
-                        status,
+                        status: status_of(record),
                         cursor: cursor.0,
                         lag_changes: self.last_seq.0 - cursor.0.min(self.last_seq.0),
                         changes: record.changes,
@@ -109,5 +99,19 @@ impl Engine {
                 status.plugins.remove(name);
             }
         });
+    }
+}
+
+/// What a rule does, as `rules` shows it.
+pub(super) fn status_of(record: &RuleRecord) -> String {
+    match &record.status {
+        RuleStatus::Running if record.backfill.is_some() || !record.at_head => {
+            "catching up".to_owned()
+        }
+        RuleStatus::Running => "running".to_owned(),
+        RuleStatus::Paused => "paused".to_owned(),
+        RuleStatus::Halted(reason) => format!("halted: {reason}"),
+        RuleStatus::Tripped(reason) => format!("paused: {reason}"),
+        RuleStatus::Unloaded => "unloaded".to_owned(),
     }
 }

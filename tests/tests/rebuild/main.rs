@@ -15,7 +15,9 @@ use std::{
 
 use rulemill::{
     change::RawOp,
-    engine::{Backfill, Control, ControlError, OnError, PluginEvent, PluginOptions, TableOptions},
+    engine::{
+        Backfill, Control, ControlError, OnError, PluginEvent, PluginOptions, TableOptions, Turned,
+    },
     http::read,
     store::Store,
 };
@@ -157,17 +159,16 @@ fn a_short_name_is_that_of_the_rule_that_serves() {
     rebuild(&rig, false).unwrap();
     rig.wait_for(|status| status.rules["shop:rebuild.totals"].status == "running");
     let rule = "totals".to_owned();
-    let paused: Result<String, ControlError> =
-        rig.handle.ask(|reply| Control::Pause { rule, reply });
-    assert_eq!(paused, Ok("shop.totals".to_owned()));
+    let paused = rig.handle.ask(|reply| Control::Pause { rule, reply });
+    assert_eq!(paused.unwrap().rule, "shop.totals");
     // Both fault on this one; only one is asked for.
     let rule = "totals".to_owned();
-    let resumed: Result<String, ControlError> = rig.handle.ask(|reply| Control::Resume {
+    let resumed = rig.handle.ask(|reply| Control::Resume {
         rule,
         skip_gap: false,
         reply,
     });
-    assert_eq!(resumed, Ok("shop.totals".to_owned()));
+    assert_eq!(resumed.unwrap().rule, "shop.totals");
     rig.wait_for(|status| status.rules["shop.totals"].status == "running");
     rig.apply(&[order(RawOp::Insert, 200, 1, 13)]).unwrap();
     let shown = |rule: &str| -> Vec<String> {
@@ -428,7 +429,7 @@ fn what_can_not_be_rebuilt_says_why() {
     assert_eq!(nobody, Err(ControlError::NoSuchPlugin("nobody".to_owned())));
 }
 
-fn rule(rig: &Rig, pause: bool, skip_gap: bool) -> Result<String, ControlError> {
+fn rule(rig: &Rig, pause: bool, skip_gap: bool) -> Result<Turned, ControlError> {
     let rule = "shop.totals".to_owned();
     rig.handle.ask(|reply| match pause {
         true => Control::Pause { rule, reply },
