@@ -90,6 +90,15 @@ fn attention(status: &Status) -> Option<String> {
     }
     let parked = status.rules.iter().filter(|(_, rule)| rule.parked > 0);
     found.extend(parked.map(|(name, rule)| format!("changes parked for {name}: {}", rule.parked)));
+    for (name, rule) in &status.rules {
+        if rule.skipped > 0 {
+            let since = rule.skipped_since.as_deref().unwrap_or("-");
+            found.push(format!(
+                "changes skipped for {name}: {} since {since}",
+                rule.skipped
+            ));
+        }
+    }
     for (name, source) in &status.sources {
         if source.state.starts_with("halted") {
             found.push(format!("source {name} halted"));
@@ -123,6 +132,12 @@ mod tests {
         assert_eq!(attention(&status), None);
         status.rules.insert("a.one".into(), rule("halted: no", 2));
         status.rules.insert("a.two".into(), rule("paused", 0));
+        let skips = RuleStatusLine {
+            skipped: 4,
+            skipped_since: Some("2026-01-30T08:00:00Z".into()),
+            ..rule("running", 0)
+        };
+        status.rules.insert("a.skips".into(), skips);
         let refused = PluginStatus {
             refused: Some("no".into()),
             ..PluginStatus::default()
@@ -142,7 +157,7 @@ mod tests {
         });
         assert_eq!(
             attention(&status).unwrap(),
-            "plugin a has been called with 3 changes since 2026-01-31T12:00:00Z (4.2 s) and everything waits for it; plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; source inbox halted; bad lines from inbox: 3"
+            "plugin a has been called with 3 changes since 2026-01-31T12:00:00Z (4.2 s) and everything waits for it; plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; changes skipped for a.skips: 4 since 2026-01-30T08:00:00Z; source inbox halted; bad lines from inbox: 3"
         );
     }
 }

@@ -206,6 +206,12 @@ pub struct RuleStatusLine {
     pub faults: u64,
     /// Changes and timers parked now.
     pub parked: u64,
+    /// Skipped changes and timers that are kept to be read.
+    #[serde(default)]
+    pub skipped: u64,
+    /// When the oldest of them was skipped.
+    #[serde(default)]
+    pub skipped_since: Option<String>,
     /// The last fault.
     pub last_error: Option<String>,
 }

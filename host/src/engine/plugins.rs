@@ -18,7 +18,7 @@ use super::{
     dead_letters::Retry,
     link::{self, Linked, LinkedRule, LinkedTable},
     rebuild,
-    state::{Letter, Line, Order, RuleState, Window},
+    state::{Letter, Line, Order, RuleState, Skipped, Window},
     status::status_of,
 };
 
@@ -41,7 +41,10 @@ impl Engine {
             };
             let state = &mut self.states[place];
             if letter.state == LetterState::Skipped {
-                state.skipped.push_back(letter.id);
+                state.skipped.push_back(Skipped {
+                    id: letter.id,
+                    at: letter.parked_at,
+                });
                 continue;
             }
             let parked = Letter {

@@ -29,6 +29,8 @@ impl Engine {
                         changes: record.changes,
                         faults: record.faults,
                         parked: state.parked_count,
+                        skipped: state.skipped.len() as u64,
+                        skipped_since: state.skipped.front().and_then(|first| shown(first.at)),
                         last_error: record.last_error.clone(),
                     },
                 )
@@ -40,9 +42,8 @@ impl Engine {
             status.changes = self.changes;
             status.commits = self.commits;
             status.watermark = (self.watermark > 0)
-                .then(|| Timestamp::from_micros(self.watermark))
-                .flatten()
-                .map(|at| at.to_string());
+                .then(|| shown(self.watermark))
+                .flatten();
             status.rules = rules.into_iter().collect();
             for plugin in self
                 .plugins
@@ -100,6 +101,10 @@ impl Engine {
             }
         });
     }
+}
+
+fn shown(micros: i64) -> Option<String> {
+    Timestamp::from_micros(micros).map(|at| at.to_string())
 }
 
 /// What a rule does, as `rules` shows it.

@@ -409,6 +409,8 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
             changes: record.changes,
             faults: record.faults,
             parked: 0,
+            skipped: 0,
+            skipped_since: None,
             last_error: record.last_error,
         };
         status
@@ -417,9 +419,16 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
     }
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
+        let name = format!("{}.{}", letter.plugin, letter.rule);
+        let line = status.rules.entry(name).or_default();
         if letter.state != LetterState::Skipped {
-            let name = format!("{}.{}", letter.plugin, letter.rule);
-            status.rules.entry(name).or_default().parked += 1;
+            line.parked += 1;
+            continue;
+        }
+        line.skipped += 1;
+        // They come in the order in which they were made.
+        if line.skipped_since.is_none() {
+            line.skipped_since = timestamp(letter.parked_at);
         }
     }
     Ok(status)
