@@ -226,7 +226,7 @@ fn a_plugin_is_compiled_once_and_the_log_says_so() {
 
 /// Both once said that they had done it, whatever the rule did before.
 #[test]
-fn a_rule_that_runs_or_stands_already_is_told() {
+fn a_rule_that_runs_or_stands_already_is_told_and_plugins_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let site = site(&dir, CONFIGURATION);
     site.write("plugins/sums.wasm", guests::assemble(guests::V1))
@@ -245,6 +245,15 @@ fn a_rule_that_runs_or_stands_already_is_told() {
     assert_eq!(
         site.json(&again).unwrap(),
         serde_json::json!({"rule": "sums.sums", "changed": false, "status": "running"})
+    );
+    // Where the error leads to, they are.
+    let ran = site.run(&["rebuild", "nope"]).unwrap();
+    let says = "there is no plugin nope: `rulemill status` lists them";
+    assert!(ran.stderr().contains(says), "{}", ran.stderr());
+    let status = site.ok(&["status"]).unwrap();
+    assert!(
+        status.lines().any(|line| line.starts_with("plugin sums ")),
+        "{status}"
     );
     daemon.stop().unwrap();
 }

@@ -118,7 +118,7 @@ pub(super) fn print(rules: &Rules) -> Result<(), Failure> {
                 .plugins
                 .get(&rule.plugin)
                 .and_then(|plugin| plugin.hash.as_deref())
-                .map(|hash| hash.get(..12).unwrap_or(hash));
+                .map(output::hash);
             vec![
                 rule.name.clone(),
                 output::or_dash(hash),
