@@ -15,6 +15,7 @@ use rulemill_tests::{
     daemon::Daemon,
     site::{Ran, Site},
 };
+use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
 
@@ -211,6 +212,34 @@ fn a_daemon_ends_where_its_committer_meets_damage() {
     assert_eq!(status, 503, "{answer}");
     assert!(answer["detail"].as_str().unwrap().contains(CONTRADICTION));
     ended(&site, daemon);
+}
+
+/// What the reference says of a store that can't be saved.
+#[test]
+fn an_empty_data_directory_takes_the_files_again_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, _) = site(&dir);
+    let before = site.rows("users").unwrap();
+    let daemon = site.daemon().unwrap();
+    let row = format!(r#"{{"table":"users","op":"insert","after":{{"id":{USERS}}}}}"#);
+    let sent = |daemon: &Daemon| daemon.post(Some("once"), &row).unwrap();
+    assert_eq!(sent(&daemon).0, 200);
+    daemon.stop().unwrap();
+    let pages = fs::read(site.path("data/store.redb")).unwrap();
+    damage(&site, &pages, page_of(&pages, "Ann 1000"));
+    let ran = site.run(&["verify"]).unwrap();
+    assert_eq!(ran.code(), 1, "{}", ran.stdout());
+    assert!(ran.stderr().contains("A damaged store"), "{}", ran.stderr());
+
+    fs::rename(site.path("data"), site.path("data.damaged")).unwrap();
+    let mut daemon = site.daemon().unwrap();
+    daemon.until_taken(USERS as u64);
+    assert_eq!(site.rows("users").unwrap(), before);
+    // What was posted is new to it.
+    let (status, answer) = sent(&daemon);
+    assert_eq!((status, &answer["repeated"]), (200, &Value::Null));
+    assert_eq!(site.rows("users").unwrap().len(), before.len() + 1);
+    daemon.stop().unwrap();
 }
 
 /// The page that holds a row's text, of those of its table.

@@ -163,7 +163,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if report.ok {
         Ok(())
     } else {
-        Err(Failure::Failed(anyhow!("the store in {dir} is damaged")))
+        Err(Failure::Failed(anyhow!(
+            "the store in {dir} is damaged: keep a copy of it; docs/reference.md, \"A damaged store\", says what then"
+        )))
     }
 }
 
