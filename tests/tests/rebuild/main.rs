@@ -278,7 +278,9 @@ fn no_reader_sees_a_mixture() {
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let (mut old, mut new) = (0, 0);
-            while !over.load(Ordering::SeqCst) {
+            loop {
+                // Asked first, so that a reader that is late looks once at least.
+                let is_last = over.load(Ordering::SeqCst);
                 let totals = rows(&store, "totals").unwrap();
                 assert_eq!(totals.len(), 20);
                 let counted_once = |row: &&String| row.contains(" orders=5 ");
@@ -287,8 +289,10 @@ fn no_reader_sees_a_mixture() {
                     0 => new += 1,
                     some => panic!("{some} of 20 rows are old: {totals:?}"),
                 }
+                if is_last {
+                    return (old, new);
+                }
             }
-            (old, new)
         });
         rebuild(&rig, false).unwrap();
         is_rebuilt(&rig);
