@@ -118,6 +118,13 @@ impl Table {
             .map(|&id| (id, &self.columns[usize::from(id)]))
     }
 
+    /// The name that it has, had or will have for readers: one that doesn't serve has more behind it, from a colon on.
+    pub fn plain_name(&self) -> &str {
+        self.name
+            .split_once(':')
+            .map_or(&*self.name, |(name, _)| name)
+    }
+
     /// The seq since which it serves: before it there was another one.
     pub fn since(&self) -> u64 {
         match self.stage {

@@ -10,7 +10,7 @@ use std::{sync::Arc, thread};
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded};
 
 use crate::{
-    change::{Refused, Seq},
+    change::{Done, Receipt, Refused, Seq},
     limits::Limits,
     store::{self, Store, WriteSet},
 };
@@ -42,6 +42,8 @@ struct Worker {
     groups: Receiver<Vec<WriteSet>>,
     report: Sender<Committed>,
     pruned_at: i64,
+    /// What was found to be damaged between two groups: nothing is written any more.
+    damage: Option<store::Error>,
 }
 
 impl Worker {
@@ -49,16 +51,22 @@ impl Worker {
     /// another group.
     fn take(&mut self, group: Vec<WriteSet>) -> bool {
         let watermark = group.last().map_or(i64::MIN, |last| last.watermark);
-        if self.report.send(commit(&self.store, group)).is_err() {
+        let committed = match self.damage.take() {
+            Some(damage) => refuse(group, damage),
+            None => commit(&self.store, group),
+        };
+        if self.report.send(committed).is_err() {
             return false;
         }
         let now = (self.clock)();
         if now.saturating_sub(self.pruned_at) >= PRUNE_EVERY_MICROS {
             // Age is counted in the changes' own time: old changes that are only now read in are not
             // forgotten at once.
-            let more = prune(&self.store, &self.limits, now.min(watermark));
-            // A bounded part at a time, between commits.
-            self.pruned_at = if more { i64::MIN } else { now };
+            match prune(&self.store, &self.limits, now.min(watermark)) {
+                // A bounded part at a time, between commits.
+                Ok(more) => self.pruned_at = if more { i64::MIN } else { now },
+                Err(damage) => self.damage = Some(damage),
+            }
         }
         true
     }
@@ -120,6 +128,7 @@ impl Committer {
             groups: incoming,
             report,
             pruned_at: i64::MIN,
+            damage: None,
         };
         (committer, worker)
     }
@@ -170,24 +179,25 @@ impl Drop for Committer {
     }
 }
 
-/// Forgets some of what the limits no longer allow; true if there may be more. What fails here is tried again the next time.
-fn prune(store: &Store, limits: &Limits, now: i64) -> bool {
-    store.prune(now, limits).unwrap_or_else(|error| {
-        tracing::warn!(%error, "can't remove what is old from the store");
-        false
-    })
+/// Forgets some of what the limits no longer allow; true if there may be more. What fails here is tried again the next time, unless
+/// the store is damaged.
+fn prune(store: &Store, limits: &Limits, now: i64) -> Result<bool, store::Error> {
+    match store::despite_panics(|| store.prune(now, limits)) {
+        Err(error) if !matches!(error, store::Error::Damaged(_)) => {
+            tracing::warn!(%error, "can't remove what is old from the store");
+            Ok(false)
+        }
+        result => result,
+    }
 }
 
 fn commit(store: &Store, mut group: Vec<WriteSet>) -> Committed {
-    let waiting: Vec<_> = group
-        .iter_mut()
-        .flat_map(|write_set| std::mem::take(&mut write_set.done))
-        .collect();
+    let waiting = take_waiting(&mut group);
     let last_seq = group
         .last()
         .map(|write_set| write_set.last_seq)
         .unwrap_or_default();
-    match store.commit(&mut group) {
+    match store::despite_panics(|| store.commit(&mut group)) {
         Ok(_) => {
             for (done, receipt) in waiting {
                 done(Ok(receipt));
@@ -196,12 +206,26 @@ fn commit(store: &Store, mut group: Vec<WriteSet>) -> Committed {
                 result: Ok(last_seq),
             }
         }
-        Err(error) => {
-            let reason: Arc<str> = error.to_string().into();
-            for (done, _) in waiting {
-                done(Err(Refused::Stopped(reason.clone())));
-            }
-            Committed { result: Err(error) }
-        }
+        Err(error) => refuse_waiting(waiting, error),
     }
+}
+
+/// Commits nothing of a group.
+fn refuse(mut group: Vec<WriteSet>, error: store::Error) -> Committed {
+    refuse_waiting(take_waiting(&mut group), error)
+}
+
+fn take_waiting(group: &mut [WriteSet]) -> Vec<(Done, Receipt)> {
+    let waiting = group.iter_mut();
+    waiting
+        .flat_map(|write_set| std::mem::take(&mut write_set.done))
+        .collect()
+}
+
+fn refuse_waiting(waiting: Vec<(Done, Receipt)>, error: store::Error) -> Committed {
+    let reason: Arc<str> = error.to_string().into();
+    for (done, _) in waiting {
+        done(Err(Refused::Stopped(reason.clone())));
+    }
+    Committed { result: Err(error) }
 }

@@ -196,6 +196,19 @@ pub fn key_to_json(table: &Table, bytes: &[u8]) -> Result<serde_json::Value, Row
     })
 }
 
+/// The key of a row, as JSON of the same form; what can't be read of it is null.
+pub fn key_of_row(table: &Table, row: &[u8]) -> serde_json::Value {
+    let mut values: Vec<_> = table
+        .key
+        .iter()
+        .map(|&column| value_to_json(row::value(row, column).unwrap_or(ValueRef::Null)))
+        .collect();
+    match values.len() {
+        1 => values.swap_remove(0),
+        _ => values.into(),
+    }
+}
+
 /// The key form of a key that a person wrote. A key of one column is the text as it is; a composite key is one
 /// CSV record (`Oslo,17`, `"Oslo, Norway",17`) or a JSON array of its values. Of a composite key the first columns
 /// will do: they stand for all keys that begin with them.

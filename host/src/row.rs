@@ -28,7 +28,9 @@ pub enum RowError {
     #[error("the stored row can't be read: {0}")]
     Decode(#[from] DecodeError),
     /// A column that must have a value has none.
-    #[error("column {column} is null, which the rule's row type doesn't allow")]
+    #[error(
+        "column {column} is null or missing, which the rule's row type doesn't allow: give it a value, or make it an Option"
+    )]
     Null {
         /// The column's name.
         column: String,

@@ -79,6 +79,7 @@ impl Site {
         command
             .current_dir(&self.dir)
             .env_remove("RULEMILL_LOG")
+            .env_remove("RUST_BACKTRACE")
             .args(arguments);
         command
     }

@@ -224,6 +224,40 @@ fn a_plugin_is_compiled_once_and_the_log_says_so() {
     assert!(!second.contains("compiled plugin"), "{second}");
 }
 
+/// Both once said that they had done it, whatever the rule did before.
+#[test]
+fn a_rule_that_runs_or_stands_already_is_told_and_plugins_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(&dir, CONFIGURATION);
+    site.write("plugins/sums.wasm", guests::assemble(guests::V1))
+        .unwrap();
+    let daemon = site.daemon().unwrap();
+    for (command, says) in [
+        ("resume", "sums.sums runs already\n"),
+        ("pause", "paused sums.sums\n"),
+        ("pause", "sums.sums is paused already\n"),
+        ("resume", "resumed sums.sums\n"),
+        ("resume", "sums.sums runs already\n"),
+    ] {
+        assert_eq!(site.ok(&["rules", command, "sums"]).unwrap(), says);
+    }
+    let again = ["rules", "resume", "sums", "--json"];
+    assert_eq!(
+        site.json(&again).unwrap(),
+        serde_json::json!({"rule": "sums.sums", "changed": false, "status": "running"})
+    );
+    // Where the error leads to, they are.
+    let ran = site.run(&["rebuild", "nope"]).unwrap();
+    let says = "there is no plugin nope: `rulemill status` lists them";
+    assert!(ran.stderr().contains(says), "{}", ran.stderr());
+    let status = site.ok(&["status"]).unwrap();
+    assert!(
+        status.lines().any(|line| line.starts_with("plugin sums ")),
+        "{status}"
+    );
+    daemon.stop().unwrap();
+}
+
 #[test]
 fn a_batch_run_that_is_repeated_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();

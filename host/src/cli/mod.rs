@@ -32,6 +32,8 @@ use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::store;
+
 /// The arguments of `rulemill`.
 #[derive(Debug, Parser)]
 #[command(
@@ -111,7 +113,8 @@ pub struct JsonArg {
 pub fn main() -> ExitCode {
     // Wrong use ends here with the usage on standard error and exit code 2; --help with 0.
     let cli = Cli::parse();
-    match run(cli) {
+    // Over damaged pages the database may panic in any command that reads them.
+    match store::despite_panics(|| run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -53,6 +53,11 @@ pub(super) fn short(text: &str, chars_max: usize) -> String {
     }
 }
 
+/// As much of a hash as tells one version of a plugin from another.
+pub(super) fn hash(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
 /// Prints one line.
 pub(super) fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{ConfigArg, Failure, JsonArg, access::Access, client::segment, output};
-use crate::http::answers::{Resumption, RuleNamed, Rules};
+use crate::{
+    engine::Turned,
+    http::answers::{Resumption, Rules},
+};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -53,26 +56,48 @@ struct Resumed {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
         None => list(args),
-        Some(Action::Pause(named)) => tell(named, "pause", "paused", &json!({})),
+        Some(Action::Pause(named)) => tell(named, "pause", &json!({}), paused),
         Some(Action::Resume(args)) => {
             let body = Resumption {
                 skip_gap: args.skip_gap,
             };
-            tell(&args.named, "resume", "resumed", &body)
+            tell(&args.named, "resume", &body, resumed)
         }
     }
 }
 
-fn tell(named: &Named, action: &str, done: &str, body: &impl Serialize) -> Result<(), Failure> {
+fn tell(
+    named: &Named,
+    action: &str,
+    body: &impl Serialize,
+    done: fn(&Turned) -> String,
+) -> Result<(), Failure> {
     let client = Access::open_daemon(&named.config, "to pause or resume a rule")?;
     let path = format!("/v1/rules/{}/{action}", segment(&named.rule));
-    let answer: RuleNamed = client.post(&path, body)?;
+    let answer: Turned = client.post(&path, body)?;
     if named.json.json {
         output::json(&answer)?;
     } else {
-        output::line(&format!("{done} {}", answer.rule))?;
+        output::line(&done(&answer))?;
     }
     Ok(())
+}
+
+fn paused(answer: &Turned) -> String {
+    let (rule, status) = (&answer.rule, &answer.status);
+    match (answer.changed, &**status) {
+        (true, _) => format!("paused {rule}"),
+        (false, "paused") => format!("{rule} is paused already"),
+        (false, _) => format!("{rule} doesn't run as it is: {status}"),
+    }
+}
+
+fn resumed(answer: &Turned) -> String {
+    let rule = &answer.rule;
+    match answer.changed {
+        true => format!("resumed {rule}"),
+        false => format!("{rule} runs already"),
+    }
 }
 
 fn list(args: &Args) -> Result<(), Failure> {
@@ -93,7 +118,7 @@ pub(super) fn print(rules: &Rules) -> Result<(), Failure> {
                 .plugins
                 .get(&rule.plugin)
                 .and_then(|plugin| plugin.hash.as_deref())
-                .map(|hash| hash.get(..12).unwrap_or(hash));
+                .map(output::hash);
             vec![
                 rule.name.clone(),
                 output::or_dash(hash),

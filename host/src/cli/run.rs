@@ -1,7 +1,7 @@
 //! `rulemill run`: the daemon.
 
 use super::{ConfigArg, Failure, access};
-use crate::{config::LogFormat, daemon};
+use crate::{config::LogFormat, daemon, store};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,7 +25,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = access::load_with_plugins(&args.config)?;
     let logs_json = config.log.format == LogFormat::Json;
-    daemon::run(config, args.once).map_err(|error| {
+    store::despite_panics(|| daemon::run(config, args.once)).map_err(|error| {
         if logs_json {
             // Whoever collects the log reads one JSON object a line, to the last.
             tracing::error!("{error:#}");

@@ -2,7 +2,7 @@
 
 use super::{ConfigArg, Failure, JsonArg, access::Access, output, rules};
 use crate::{
-    engine::Status,
+    engine::{PluginStatus, Status},
     http::answers::{Rules, StatusAnswer},
 };
 
@@ -64,7 +64,28 @@ fn summary(answer: &StatusAnswer) -> Vec<String> {
         }
         lines.push(line);
     }
+    let plugins = status.plugins.iter();
+    lines.extend(plugins.map(|(name, plugin)| plugin_line(name, plugin, answer.running)));
     lines
+}
+
+fn plugin_line(name: &str, plugin: &PluginStatus, host_runs: bool) -> String {
+    let mut line = format!("plugin {name}");
+    if let Some(hash) = &plugin.hash {
+        line.push_str(&format!(" {} ({})", plugin.version, output::hash(hash)));
+    }
+    line.push_str(match &plugin.hash {
+        None => ": nothing of it runs",
+        Some(_) if host_runs => ": running",
+        Some(_) => ": not running",
+    });
+    if plugin.refused.is_some() {
+        line.push_str(", its newest file is refused");
+    }
+    if let Some(how_far) = &plugin.rebuild {
+        line.push_str(&format!(", being rebuilt: {how_far}"));
+    }
+    line
 }
 
 /// What somebody should look at, in one line; none where all is well.
@@ -90,6 +111,15 @@ fn attention(status: &Status) -> Option<String> {
     }
     let parked = status.rules.iter().filter(|(_, rule)| rule.parked > 0);
     found.extend(parked.map(|(name, rule)| format!("changes parked for {name}: {}", rule.parked)));
+    for (name, rule) in &status.rules {
+        if rule.skipped > 0 {
+            let since = rule.skipped_since.as_deref().unwrap_or("-");
+            found.push(format!(
+                "changes skipped for {name}: {} since {since}",
+                rule.skipped
+            ));
+        }
+    }
     for (name, source) in &status.sources {
         if source.state.starts_with("halted") {
             found.push(format!("source {name} halted"));
@@ -108,7 +138,25 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{LongCall, PluginStatus, RuleStatusLine, SourceStatus};
+    use crate::engine::{LongCall, RuleStatusLine, SourceStatus};
+
+    #[test]
+    fn plugins_are_listed() {
+        let mut plugin = PluginStatus::default();
+        assert_eq!(
+            plugin_line("shop", &plugin, true),
+            "plugin shop: nothing of it runs"
+        );
+        plugin.refused = Some("no".into());
+        plugin.hash = Some("0123456789abcdef".into());
+        plugin.version = "1.2.0".into();
+        plugin.rebuild = Some("half of orders".into());
+        assert_eq!(
+            plugin_line("shop", &plugin, true),
+            "plugin shop 1.2.0 (0123456789ab): running, its newest file is refused, being rebuilt: half of orders"
+        );
+        assert!(plugin_line("shop", &plugin, false).contains("): not running, "));
+    }
 
     #[test]
     fn what_needs_attention_is_one_line() {
@@ -123,6 +171,12 @@ mod tests {
         assert_eq!(attention(&status), None);
         status.rules.insert("a.one".into(), rule("halted: no", 2));
         status.rules.insert("a.two".into(), rule("paused", 0));
+        let skips = RuleStatusLine {
+            skipped: 4,
+            skipped_since: Some("2026-01-30T08:00:00Z".into()),
+            ..rule("running", 0)
+        };
+        status.rules.insert("a.skips".into(), skips);
         let refused = PluginStatus {
             refused: Some("no".into()),
             ..PluginStatus::default()
@@ -142,7 +196,7 @@ mod tests {
         });
         assert_eq!(
             attention(&status).unwrap(),
-            "plugin a has been called with 3 changes since 2026-01-31T12:00:00Z (4.2 s) and everything waits for it; plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; source inbox halted; bad lines from inbox: 3"
+            "plugin a has been called with 3 changes since 2026-01-31T12:00:00Z (4.2 s) and everything waits for it; plugin b refused; rule a.one halted; rule a.two paused; changes parked for a.one: 2; changes skipped for a.skips: 4 since 2026-01-30T08:00:00Z; source inbox halted; bad lines from inbox: 3"
         );
     }
 }

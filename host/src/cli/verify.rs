@@ -3,8 +3,6 @@
 //! Reads a copy of the store whose changes stay in memory, under the lock that a daemon would hold: the file stays as
 //! it is. What is wrong goes to standard output; the exit code says whether anything is.
 
-use std::panic::{self, AssertUnwindSafe};
-
 use anyhow::anyhow;
 use serde::Serialize;
 
@@ -12,7 +10,7 @@ use super::{
     ConfigArg, Failure, JsonArg, access, output,
     store_copy::{self, StoreCopy},
 };
-use crate::store::{self, Finding, Store, Verified};
+use crate::store::{self, Finding, Store, Verified, despite_panics};
 
 /// Findings that are listed; the others are counted.
 const FINDINGS_MAX: usize = 1_000;
@@ -120,34 +118,35 @@ impl Report {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = access::load(&args.config)?;
     let dir = config.data_dir.display();
-    let read = || {
-        Ok(match store_copy::of(&config.data_dir, &config.limits)? {
-            StoreCopy::Of(store) => Read::Of(verify(*store)?),
-            StoreCopy::Nothing => Read::Nothing,
-            StoreCopy::InUse => Read::InUse,
-        })
-    };
-    let report = match despite_panics(read) {
-        Ok(Read::Of(report)) => report,
-        Ok(Read::Nothing) => {
+    let store = match despite_panics(|| store_copy::of(&config.data_dir, &config.limits)) {
+        Ok(StoreCopy::Of(store)) => Ok(store),
+        Ok(StoreCopy::Nothing) => {
             return Err(Failure::Failed(anyhow!(
                 "there is no store in {dir} yet: `rulemill run` makes it"
             )));
         }
-        Ok(Read::InUse) => {
+        Ok(StoreCopy::InUse) => {
             return Err(Failure::Failed(anyhow!(
                 "another rulemill has the data directory {dir}: stop it first, or verify a copy that was made while it \
                  was stopped"
             )));
         }
+        Err(error) => Err(error),
+    };
+    let report = match store.and_then(|store| despite_panics(|| verify(*store))) {
+        Ok(report) => report,
         Err(error) => match error.downcast_ref::<store::Error>() {
             // What can't even be opened.
-            Some(store::Error::Damaged(_) | store::Error::NotAStore(_)) => {
+            Some(
+                error @ (store::Error::Damaged(_)
+                | store::Error::Empty(_)
+                | store::Error::NotAStore(_)),
+            ) => {
                 let mut report = Report::default();
                 report.add(Finding {
                     table: String::new(),
                     key: None,
-                    problem: format!("{error:#}"),
+                    problem: error.finding(),
                 });
                 report
             }
@@ -164,33 +163,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if report.ok {
         Ok(())
     } else {
-        Err(Failure::Failed(anyhow!("the store in {dir} is damaged")))
+        Err(Failure::Failed(anyhow!(
+            "the store in {dir} is damaged: keep a copy of it; docs/reference.md, \"A damaged store\", says what then"
+        )))
     }
-}
-
-enum Read {
-    Of(Report),
-    Nothing,
-    InUse,
-}
-
-/// Takes a panic of the database for damage: over pages that contradict each other it doesn't return errors only.
-fn despite_panics(read: impl FnOnce() -> anyhow::Result<Read>) -> anyhow::Result<Read> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(read));
-    panic::set_hook(hook);
-    result.unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(store::Error::Damaged(format!(
-            "its pages contradict each other ({})",
-            what.unwrap_or_default()
-        ))
-        .into())
-    })
 }
 
 fn verify(mut store: Store) -> anyhow::Result<Report> {

@@ -20,7 +20,7 @@ use super::{
     outcome::{Outcome, list},
 };
 use crate::{
-    change::SourceBatch,
+    change::{Refused, SourceBatch},
     config::{Config, SourceKind},
     engine::{self, Control, EngineThread, Handle, PluginEvent, PluginStatus, RuleStatusLine},
     http::{self, Api},
@@ -74,6 +74,10 @@ impl Host {
     /// # Errors
     /// If the data directory is in use or damaged, or a part can't start.
     pub fn start(config: Config, options: Options) -> anyhow::Result<Self> {
+        store::despite_panics(|| Self::start_parts(config, options))
+    }
+
+    fn start_parts(config: Config, options: Options) -> anyhow::Result<Self> {
         let limits = Arc::new(config.limits.clone());
         let data_dir = config.data_dir.clone();
         std::fs::create_dir_all(&data_dir)
@@ -187,8 +191,17 @@ impl Host {
             }),
             result = drained => match result {
                 Ok(()) => End::Asked(self.read_how_far()),
-                Err(error) => End::Failed(error),
+                Err(error) => End::Failed(self.cause(error).await),
             },
+        }
+    }
+
+    /// Why the sources could not be read to their end. Where that is because the engine took no more, it has ended or is about to, and
+    /// says why.
+    async fn cause(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref() {
+            Some(Refused::Stopped(_)) => engine_end(&mut self.engine).await.err().unwrap_or(error),
+            _ => error,
         }
     }
 
@@ -289,7 +302,9 @@ async fn drained(handle: &Handle, sources: Option<Sources>) -> anyhow::Result<()
     };
     let submitter = handle.clone();
     tokio::task::spawn_blocking(move || submitter.submit(barrier)).await??;
-    durable.await.context("the engine has ended")??;
+    durable
+        .await
+        .unwrap_or_else(|_| Err(Refused::Stopped("the engine has ended".into())))?;
     loop {
         let changed = handle.board.changed();
         let status = handle.board.load();

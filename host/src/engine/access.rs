@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     catalog::{Catalog, Table},
     change::{Key, Seq},
+    render,
     row::{Row, RowError},
     rule::{Fault, Found, Page, ScanRange, StateAccess},
     store::{self, HistoryReader},
@@ -43,7 +44,11 @@ impl CallState {
             .to_wire(table, row, out)
             .map_err(|error| match error {
                 RowError::Decode(error) => Fault::Store(format!("table {}: {error}", table.name)),
-                error => Fault::BadStateRead(format!("table {}: {error}", table.name)),
+                error => Fault::UnfitRow(format!(
+                    "table {}, key {}: {error}",
+                    table.plain_name(),
+                    render::key_of_row(table, row)
+                )),
             })
     }
 }

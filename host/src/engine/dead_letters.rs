@@ -21,7 +21,7 @@ use super::{
     ControlError, Engine, Fatal,
     items::{Body, Item},
     run::{Failed, Output},
-    state::{Letter, Line, Order},
+    state::{Letter, Line, Order, Skipped},
 };
 
 /// What a rule has parked in one line, up to a number.
@@ -234,10 +234,11 @@ impl Engine {
         // Skipped changes are only kept to be read.
         for (place, state) in self.states.iter_mut().enumerate() {
             if rule.is_none_or(|rule| rule == place) {
-                let is_chosen = |skipped: &u64| id.is_none_or(|id| id == *skipped);
-                let (gone, stay): (VecDeque<u64>, _) =
+                let is_chosen = |skipped: &Skipped| id.is_none_or(|id| id == skipped.id);
+                let (gone, stay): (VecDeque<Skipped>, _) =
                     state.skipped.iter().partition(|skipped| is_chosen(skipped));
                 state.skipped = stay;
+                let gone = gone.into_iter().map(|skipped| skipped.id);
                 write_set.settled_dead_letters.extend(gone);
             }
         }
@@ -368,7 +369,7 @@ impl Engine {
             }
         }
         match id {
-            Some(id) if self.states.iter().any(|state| state.skipped.contains(&id)) => {
+            Some(id) if self.states.iter().any(|state| state.has_skipped(id)) => {
                 Err(ControlError::Conflict(format!(
                     "dead letter {id} was skipped, and is kept only to be read"
                 )))

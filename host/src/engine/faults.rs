@@ -21,7 +21,7 @@ use super::{
     items::{Body, Item, bits},
     run::{Outcome, Output},
     setup::OnError,
-    state::{Letter, Line, Order},
+    state::{Letter, Line, Order, Skipped},
 };
 
 /// Faults of a rule that are each told in the log; then the 16th is, the 32nd, and so on.
@@ -276,7 +276,7 @@ impl Engine {
                 return true;
             }
             state.unpark(&Line::of(&letter.subject), letter.id);
-            state.skipped.retain(|id| *id != letter.id);
+            state.skipped.retain(|skipped| skipped.id != letter.id);
             if let Subject::Change(change) = &letter.subject {
                 // The gap that this change left is before it, now that it comes again.
                 if let Some(place) = state.gap_places.get_mut(&change.key[..])
@@ -529,12 +529,14 @@ impl Engine {
         }
         let skipped = LetterState::Skipped;
         let id = self.write_letter(place, version, item, subject, message, skipped, write_set);
+        let at = (self.clock)();
         let state = &mut self.states[place];
-        state.skipped.push_back(id);
+        state.skipped.push_back(Skipped { id, at });
         while state.skipped.len() > self.limits.skipped_kept_max {
+            let oldest = state.skipped.pop_front();
             write_set
                 .settled_dead_letters
-                .extend(state.skipped.pop_front());
+                .extend(oldest.map(|skipped| skipped.id));
         }
         match &item.body {
             Body::Change { change, .. } => {

@@ -206,6 +206,12 @@ pub struct RuleStatusLine {
     pub faults: u64,
     /// Changes and timers parked now.
     pub parked: u64,
+    /// Skipped changes and timers that are kept to be read.
+    #[serde(default)]
+    pub skipped: u64,
+    /// When the oldest of them was skipped.
+    #[serde(default)]
+    pub skipped_since: Option<String>,
     /// The last fault.
     pub last_error: Option<String>,
 }
@@ -218,8 +224,8 @@ pub enum Control {
     Pause {
         /// The rule, as `plugin.rule`, or `rule` where that is unique.
         rule: String,
-        /// Gets the full name.
-        reply: Sender<Result<String, ControlError>>,
+        /// Gets what came of it.
+        reply: Sender<Result<Turned, ControlError>>,
     },
     /// Let a paused or halted rule go on from its cursor.
     Resume {
@@ -227,8 +233,8 @@ pub enum Control {
         rule: String,
         /// Go on from where the log begins, if the cursor lies before it: what is between is never handled.
         skip_gap: bool,
-        /// Gets the full name.
-        reply: Sender<Result<String, ControlError>>,
+        /// Gets what came of it.
+        reply: Sender<Result<Turned, ControlError>>,
     },
     /// Run parked changes and timers again, oldest first.
     RetryDeadLetters {
@@ -259,6 +265,17 @@ pub enum Control {
     },
     /// Finish what was handed in, commit, stop.
     Shutdown,
+}
+
+/// What came of a pause or a resumption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turned {
+    /// The rule's full name.
+    pub rule: String,
+    /// Whether it did something else before.
+    pub changed: bool,
+    /// What it does now.
+    pub status: String,
 }
 
 /// What the plugin directory reports, once a file has been compiled and checked aside.

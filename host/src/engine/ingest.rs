@@ -54,7 +54,7 @@ impl Engine {
         let is_refused = |change: &mut RawChange| self.claimed.contains(&change.table);
         for change in batch.changes.extract_if(.., is_refused) {
             let table = catalog.table(change.table);
-            let name = table.name.split(':').next().unwrap_or_default();
+            let name = table.plain_name();
             let reason = format!(
                 "table {name} belongs to the rules of a plugin that was loaded while this was read: no source can write it"
             );

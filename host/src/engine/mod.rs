@@ -64,7 +64,7 @@ use crate::{
 
 pub use handle::{
     Control, ControlError, Handle, LongCall, PluginEvent, PluginStatus, RuleStatusLine,
-    SourceStatus, Status, StatusBoard,
+    SourceStatus, Status, StatusBoard, Turned,
 };
 pub(crate) use rebuild::is_shadow;
 pub use setup::{Backfill, OnError, PluginOptions, Setup, TableOptions};
@@ -89,7 +89,7 @@ pub(crate) enum Fatal {
     #[error("the store failed: {0}")]
     Store(String),
     /// A row in memory or in the store is not what it must be.
-    #[error("a stored row is damaged: {0}")]
+    #[error("a stored row is damaged: {0}; `rulemill verify` says which")]
     Row(#[from] crate::row::RowError),
 }
 
@@ -144,7 +144,7 @@ pub fn start(setup: Setup) -> anyhow::Result<(Handle, EngineThread)> {
     let thread = thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let result = engine.run(&incoming, &commands);
+            let result = store::despite_panics(|| engine.run(&incoming, &commands));
             if let Err(error) = &result {
                 tracing::error!(%error, "the engine stops");
                 board.update(|status| status.stopping = Some(error.to_string()));

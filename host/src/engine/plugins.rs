@@ -14,11 +14,12 @@ use crate::{
 };
 
 use super::{
-    Backfill, Control, ControlError, Engine, Fatal, PluginEvent, PluginOptions,
+    Backfill, Control, ControlError, Engine, Fatal, PluginEvent, PluginOptions, Turned,
     dead_letters::Retry,
     link::{self, Linked, LinkedRule, LinkedTable},
     rebuild,
-    state::{Letter, Line, Order, RuleState, Window},
+    state::{Letter, Line, Order, RuleState, Skipped, Window},
+    status::status_of,
 };
 
 /// A plugin's tables and rules, fitted to the catalog.
@@ -40,7 +41,10 @@ impl Engine {
             };
             let state = &mut self.states[place];
             if letter.state == LetterState::Skipped {
-                state.skipped.push_back(letter.id);
+                state.skipped.push_back(Skipped {
+                    id: letter.id,
+                    at: letter.parked_at,
+                });
                 continue;
             }
             let parked = Letter {
@@ -137,11 +141,12 @@ impl Engine {
             Control::Plugin(event) => self.plugin_event(event)?,
             Control::Pause { rule, reply } => {
                 let result = self.find_rule(&rule).map(|(place, name)| {
-                    if self.states[place].record.status == RuleStatus::Running {
+                    let changed = self.states[place].record.status == RuleStatus::Running;
+                    if changed {
                         self.stop_rule(place, RuleStatus::Paused);
                         self.finish(WriteSet::default(), 0);
                     }
-                    name
+                    self.turned(place, name, changed)
                 });
                 self.answer(reply, result);
             }
@@ -150,9 +155,10 @@ impl Engine {
                 skip_gap,
                 reply,
             } => {
-                let result = self
-                    .find_rule(&rule)
-                    .and_then(|(place, name)| self.resume_rule(place, skip_gap).map(|()| name));
+                let result = self.find_rule(&rule).and_then(|(place, name)| {
+                    let changed = self.resume_rule(place, skip_gap)?;
+                    Ok(self.turned(place, name, changed))
+                });
                 self.answer(reply, result);
             }
             Control::RetryDeadLetters { rule, id, reply } => {
@@ -258,7 +264,16 @@ impl Engine {
         self.schedule_dirty = true;
     }
 
-    fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<(), ControlError> {
+    fn turned(&self, place: usize, rule: String, changed: bool) -> Turned {
+        Turned {
+            rule,
+            changed,
+            status: status_of(&self.states[place].record),
+        }
+    }
+
+    /// Lets a rule go on. False if it runs already.
+    fn resume_rule(&mut self, place: usize, skip_gap: bool) -> Result<bool, ControlError> {
         let since = self.input_since(place);
         let log_start = self.log_start().max(since);
         let name = self.states[place].full_name();
@@ -266,7 +281,7 @@ impl Engine {
         let is_loaded = rules.any(|rule| *rule.full_name == *name);
         let state = &mut self.states[place];
         match state.record.status {
-            RuleStatus::Running => return Ok(()),
+            RuleStatus::Running => return Ok(false),
             _ if !is_loaded => {
                 return Err(ControlError::Conflict(format!(
                     "rule {}.{} can't go on: its plugin's file is gone",
@@ -307,7 +322,7 @@ impl Engine {
         state.dirty = true;
         self.schedule_dirty = true;
         self.finish(write_set, 0);
-        Ok(())
+        Ok(true)
     }
 
     fn plugin_event(&mut self, event: PluginEvent) -> Result<(), Fatal> {

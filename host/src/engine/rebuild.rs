@@ -259,7 +259,7 @@ impl Engine {
                     });
                 }
                 let mut table = Table::clone(rebuilt);
-                table.name = table.name.trim_end_matches(SHADOW).to_owned();
+                table.name = table.plain_name().to_owned();
                 table.stage = Stage::Serving { since: seq.0 };
                 table.origin = crate::catalog::Origin::Derived {
                     plugin: name.to_owned(),

@@ -1,6 +1,9 @@
 //! What the engine remembers of each rule between batches: its record, what is parked for it and what it missed.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+};
 
 use hashbrown::{Equivalent, HashMap};
 
@@ -109,8 +112,8 @@ pub(super) struct RuleState {
     /// For those that a change of the batch at hand has left: that change. What comes before it in the batch, and may yet have to be
     /// handed over again, has nothing to do with the gap.
     pub(super) gap_places: HashMap<Key, Order, foldhash::fast::RandomState>,
-    /// Numbers of skipped changes that are kept to be read, oldest first.
-    pub(super) skipped: std::collections::VecDeque<u64>,
+    /// Skipped changes and timers that are kept to be read, oldest first.
+    pub(super) skipped: VecDeque<Skipped>,
     pub(super) window: Window,
     /// The record differs from what the store holds.
     pub(super) dirty: bool,
@@ -125,6 +128,14 @@ pub(super) struct Letter {
     pub(super) bytes: u64,
 }
 
+/// A skipped change or timer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Skipped {
+    pub(super) id: u64,
+    /// When, by the host's clock.
+    pub(super) at: i64,
+}
+
 impl RuleState {
     pub(super) fn new(record: RuleRecord) -> Self {
         Self {
@@ -135,10 +146,15 @@ impl RuleState {
             timer_lines: 0,
             gaps: HashMap::default(),
             gap_places: HashMap::default(),
-            skipped: std::collections::VecDeque::new(),
+            skipped: VecDeque::new(),
             window: Window::default(),
             dirty: true,
         }
+    }
+
+    /// Whether this is the number of a skipped change that is kept.
+    pub(super) fn has_skipped(&self, id: u64) -> bool {
+        self.skipped.iter().any(|skipped| skipped.id == id)
     }
 
     /// `plugin.rule`.

@@ -2,7 +2,7 @@
 
 use rulemill_wire::Timestamp;
 
-use crate::store::RuleStatus;
+use crate::store::{RuleRecord, RuleStatus};
 
 use super::{Engine, PluginStatus, RuleStatusLine, rebuild};
 
@@ -20,25 +20,17 @@ impl Engine {
                 } else {
                     record.cursor
                 };
-                let status = match &record.status {
-                    RuleStatus::Running if record.backfill.is_some() || !record.at_head => {
-                        "catching up".to_owned()
-                    }
-                    RuleStatus::Running => "running".to_owned(),
-                    RuleStatus::Paused => "paused".to_owned(),
-                    RuleStatus::Halted(reason) => format!("halted: {reason}"),
-                    RuleStatus::Tripped(reason) => format!("paused: {reason}"),
-                    RuleStatus::Unloaded => "unloaded".to_owned(),
-                };
                 (
                     format!("{}.{}", record.plugin, record.rule),
                     RuleStatusLine {
-                        status,
+                        status: status_of(record),
                         cursor: cursor.0,
                         lag_changes: self.last_seq.0 - cursor.0.min(self.last_seq.0),
                         changes: record.changes,
                         faults: record.faults,
                         parked: state.parked_count,
+                        skipped: state.skipped.len() as u64,
+                        skipped_since: state.skipped.front().and_then(|first| shown(first.at)),
                         last_error: record.last_error.clone(),
                     },
                 )
@@ -50,9 +42,8 @@ impl Engine {
             status.changes = self.changes;
             status.commits = self.commits;
             status.watermark = (self.watermark > 0)
-                .then(|| Timestamp::from_micros(self.watermark))
-                .flatten()
-                .map(|at| at.to_string());
+                .then(|| shown(self.watermark))
+                .flatten();
             status.rules = rules.into_iter().collect();
             for plugin in self
                 .plugins
@@ -109,5 +100,23 @@ impl Engine {
                 status.plugins.remove(name);
             }
         });
+    }
+}
+
+fn shown(micros: i64) -> Option<String> {
+    Timestamp::from_micros(micros).map(|at| at.to_string())
+}
+
+/// What a rule does, as `rules` shows it.
+pub(super) fn status_of(record: &RuleRecord) -> String {
+    match &record.status {
+        RuleStatus::Running if record.backfill.is_some() || !record.at_head => {
+            "catching up".to_owned()
+        }
+        RuleStatus::Running => "running".to_owned(),
+        RuleStatus::Paused => "paused".to_owned(),
+        RuleStatus::Halted(reason) => format!("halted: {reason}"),
+        RuleStatus::Tripped(reason) => format!("paused: {reason}"),
+        RuleStatus::Unloaded => "unloaded".to_owned(),
     }
 }

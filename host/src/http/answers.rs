@@ -118,13 +118,6 @@ pub struct RuleInfo {
     pub line: RuleStatusLine,
 }
 
-/// `POST /v1/rules/{rule}/pause` and `/resume`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RuleNamed {
-    /// The rule's full name.
-    pub rule: String,
-}
-
 /// The body of `POST /v1/rules/{rule}/resume`; it may be left out.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

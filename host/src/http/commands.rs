@@ -14,12 +14,12 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Api,
-    answers::{Dropped, PluginNamed, Resumption, Retried, RuleNamed, Rules, Selection},
+    answers::{Dropped, PluginNamed, Resumption, Retried, Rules, Selection},
     blocking,
     problem::{Kind, Problem},
     tables::segment,
 };
-use crate::engine::{Control, ControlError};
+use crate::engine::{Control, ControlError, Turned};
 
 pub(super) async fn rules(State(api): State<Api>) -> Json<Rules> {
     Json(Rules::of(&api.handle.board.load()))
@@ -28,26 +28,27 @@ pub(super) async fn rules(State(api): State<Api>) -> Json<Rules> {
 pub(super) async fn pause(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<RuleNamed>, Problem> {
+) -> Result<Json<Turned>, Problem> {
     let rule = segment(path)?;
-    let rule = ask(api, move |reply| Control::Pause { rule, reply }).await?;
-    Ok(Json(RuleNamed { rule }))
+    ask(api, move |reply| Control::Pause { rule, reply })
+        .await
+        .map(Json)
 }
 
 pub(super) async fn resume(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<RuleNamed>, Problem> {
+) -> Result<Json<Turned>, Problem> {
     let rule = segment(path)?;
     let Resumption { skip_gap } = json_or_nothing(body, "{\"skip_gap\":true}")?;
-    let rule = ask(api, move |reply| Control::Resume {
+    ask(api, move |reply| Control::Resume {
         rule,
         skip_gap,
         reply,
     })
-    .await?;
-    Ok(Json(RuleNamed { rule }))
+    .await
+    .map(Json)
 }
 
 pub(super) async fn rebuild(

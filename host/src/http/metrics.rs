@@ -82,7 +82,7 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
     }
 
     type Column = fn(&crate::engine::RuleStatusLine) -> u64;
-    let columns: [(&str, &str, &str, Column); 5] = [
+    let columns: [(&str, &str, &str, Column); 6] = [
         (
             "rule_cursor",
             "gauge",
@@ -112,6 +112,12 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
             "gauge",
             "Changes parked for a rule now",
             |r| r.parked,
+        ),
+        (
+            "rule_skipped",
+            "gauge",
+            "Skipped changes of a rule that are kept",
+            |r| r.skipped,
         ),
     ];
     for (name, kind, help, column) in columns {

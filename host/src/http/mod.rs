@@ -113,7 +113,7 @@ impl Api {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(|| store::despite_panics(work))
         .await
         .map_err(|error| Problem::internal(format!("a request's thread failed: {error}")))?
 }

@@ -16,6 +16,8 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::store;
+
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -151,6 +153,12 @@ impl Problem {
             detail: self.detail.clone(),
             line: self.line,
         }
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        Self::internal(error)
     }
 }
 

@@ -16,12 +16,11 @@ use super::{
         TailLine,
     },
     problem::{Kind, Problem},
-    tail,
 };
 use crate::{
     catalog::{Catalog, Table},
     change::Change,
-    engine::{self, PluginStatus, RuleStatusLine, Status},
+    engine::{self, ControlError, PluginStatus, RuleStatusLine, Status},
     limits::Limits,
     render,
     store::{
@@ -199,7 +198,7 @@ fn read_cursor(table: &Table, cursor: &str) -> Result<Vec<u8>, Problem> {
 /// The changes and timers that are parked for rules.
 ///
 /// # Errors
-/// If the store fails.
+/// If the query names a letter or a rule that isn't there, or the store fails.
 pub fn dead_letters(
     reader: &Reader,
     limits: &Limits,
@@ -210,14 +209,17 @@ pub fn dead_letters(
     let versions = reader.plugin_versions().map_err(Problem::internal)?;
     let hashes = versions.iter().map(|version| (version.id, version.hash));
     let hashes = hashes.collect();
+    let is_named = |name: &str, plugin: &str, rule: &str| {
+        let is_short = name == rule && !engine::is_shadow(plugin);
+        is_short || name.split_once('.') == Some((plugin, rule))
+    };
     let mut found = Vec::new();
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
         let full_name = format!("{}.{}", letter.plugin, letter.rule);
-        let asked_for = query.rule.as_ref().is_none_or(|rule| {
-            let is_short = *rule == letter.rule && !engine::is_shadow(&letter.plugin);
-            *rule == full_name || is_short
-        }) && query.id.is_none_or(|id| id == letter.id)
+        let rule = query.rule.as_deref();
+        let asked_for = rule.is_none_or(|name| is_named(name, &letter.plugin, &letter.rule))
+            && query.id.is_none_or(|id| id == letter.id)
             && query.after.is_none_or(|after| letter.id > after);
         if !asked_for {
             continue;
@@ -230,6 +232,13 @@ pub fn dead_letters(
             });
         }
         found.push(dead_letter(&catalog, &hashes, full_name, &letter)?);
+    }
+    if let Some(name) = query.rule.as_deref().filter(|_| found.is_empty()) {
+        let rules = reader.rules().map_err(Problem::internal)?;
+        if !rules.iter().any(|of| is_named(name, &of.plugin, &of.rule)) {
+            let error = ControlError::NoSuchRule(name.to_owned());
+            return Err(Problem::new(Kind::NotFound, error.to_string()));
+        }
     }
     if let (Some(id), true) = (query.id, found.is_empty()) {
         return Err(Problem::new(
@@ -327,7 +336,7 @@ pub fn tail_line(catalog: &Catalog, change: &Change) -> Result<TailLine, Problem
         |row: &Option<crate::row::Row>| row.as_deref().map(|row| json_row(table, row)).transpose();
     Ok(TailLine {
         seq: change.seq.0,
-        table: tail::plain_name(&table.name).to_owned(),
+        table: table.plain_name().to_owned(),
         op: change.op.into(),
         key: Some(json_key(table, &change.key)?),
         before: row(&change.before)?,
@@ -400,6 +409,8 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
             changes: record.changes,
             faults: record.faults,
             parked: 0,
+            skipped: 0,
+            skipped_since: None,
             last_error: record.last_error,
         };
         status
@@ -408,9 +419,16 @@ pub fn stored_status(reader: &Reader) -> Result<Status, Problem> {
     }
     for letter in reader.dead_letters().map_err(Problem::internal)? {
         let letter = letter.map_err(Problem::internal)?;
+        let name = format!("{}.{}", letter.plugin, letter.rule);
+        let line = status.rules.entry(name).or_default();
         if letter.state != LetterState::Skipped {
-            let name = format!("{}.{}", letter.plugin, letter.rule);
-            status.rules.entry(name).or_default().parked += 1;
+            line.parked += 1;
+            continue;
+        }
+        line.skipped += 1;
+        // They come in the order in which they were made.
+        if line.skipped_since.is_none() {
+            line.skipped_since = timestamp(letter.parked_at);
         }
     }
     Ok(status)
@@ -428,14 +446,20 @@ pub(super) fn table<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Table, P
 
 fn json_row(table: &Table, row: &[u8]) -> Result<Box<RawValue>, Problem> {
     let text = render::row_to_typed_json_text(table, row).map_err(|error| {
-        Problem::internal(format!("a row of table {} is damaged: {error}", table.name))
+        Problem::internal(format!(
+            "a row of table {} is damaged: {error}; `rulemill verify` says what else is",
+            table.name
+        ))
     })?;
     RawValue::from_string(text).map_err(Problem::internal)
 }
 
 fn json_key(table: &Table, key: &[u8]) -> Result<Box<RawValue>, Problem> {
     let value = render::key_to_json(table, key).map_err(|error| {
-        Problem::internal(format!("a key of table {} is damaged: {error}", table.name))
+        Problem::internal(format!(
+            "a key of table {} is damaged: {error}; `rulemill verify` says what else is",
+            table.name
+        ))
     })?;
     serde_json::value::to_raw_value(&value).map_err(Problem::internal)
 }

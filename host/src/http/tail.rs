@@ -170,7 +170,7 @@ pub fn lines(
     mut take: impl FnMut(TailLine) -> Result<bool, Problem>,
 ) -> Result<bool, Problem> {
     let catalog = reader.catalog().map_err(Problem::internal)?;
-    let is_wanted = |of: &Table| table.is_none_or(|name| name == plain_name(&of.name));
+    let is_wanted = |of: &Table| table.is_none_or(|name| name == of.plain_name());
     let switched = |of: &&Arc<Table>| of.is_serving() && of.since() > sent.0 && is_wanted(of);
     let mut switches: Vec<&Arc<Table>> = catalog.tables().filter(switched).collect();
     switches.sort_by_key(|of| of.since());
@@ -210,11 +210,6 @@ fn is_of_rebuild(table: &Table, seq: Seq) -> bool {
         // A table that served has its number behind its name; one that never did more than that.
         Stage::Dropped | Stage::Replaced { .. } => table.name.matches(':').count() > 1,
     }
-}
-
-/// The name that a table has or had for readers.
-pub(super) fn plain_name(name: &str) -> &str {
-    name.split(':').next().unwrap_or(name)
 }
 
 fn switch_line(table: &Table) -> TailLine {

@@ -382,6 +382,18 @@ async fn wrong_requests_get_problem_details() {
         (get("/v1/tables/%ff/rows"), 400, "bad-request"),
         (get("/v1/sources/nope/dead-letters"), 404, "not-found"),
         (get("/v1/dead-letters?id=7"), 404, "not-found"),
+        (get("/v1/dead-letters?rule=nope.nope"), 404, "not-found"),
+        (get("/v1/dead-letters?rule=nope"), 404, "not-found"),
+        (
+            post("/v1/dead-letters/retry", "{\"rule\":\"nope.nope\"}"),
+            404,
+            "not-found",
+        ),
+        (
+            post("/v1/dead-letters/drop", "{\"rule\":\"nope.nope\"}"),
+            404,
+            "not-found",
+        ),
         (get("/v1/tail?table=nope"), 404, "not-found"),
         (post("/v1/rules/nope/pause", ""), 404, "not-found"),
         (post("/v1/dead-letters/drop", ""), 400, "bad-request"),

@@ -96,6 +96,9 @@ pub enum Fault {
     /// It asked for state that it may not read, or with a key that is none.
     #[error("asked for state that it may not read: {0}")]
     BadStateRead(String),
+    /// It looked up a row that the row type it declared doesn't take.
+    #[error("looked up a row that doesn't fit its row type: {0}")]
+    UnfitRow(String),
     /// It could not read its batch, or returned what is no effects.
     #[error("broke the plugin interface: {0}")]
     Protocol(String),
@@ -176,8 +179,8 @@ pub trait StateAccess: Send + Sync {
     /// The row with this key, as of the change `at` (its own tables: as before the batch).
     ///
     /// # Errors
-    /// [`Fault::BadStateRead`] for a table that isn't the plugin's to read, [`Fault::Store`] if the store
-    /// fails.
+    /// [`Fault::BadStateRead`] for a table that isn't the plugin's to read, [`Fault::UnfitRow`] for a row that isn't as it declared
+    /// the table, [`Fault::Store`] if the store fails.
     fn get(&self, table: u32, key: &[u8], at: u64) -> Result<Found, Fault>;
 
     /// The first rows of a range.

@@ -363,7 +363,7 @@ pub(super) fn submit(setting: &Setting, batch: SourceBatch) -> Result<(), Halt> 
 #[derive(Default)]
 struct Open {
     batches: u64,
-    refused: Option<String>,
+    refused: Option<Refused>,
 }
 
 /// Counts batches that are not yet durable.
@@ -375,12 +375,12 @@ pub(super) struct Outstanding {
 /// One of them. A batch that is dropped without an answer counts as refused: whoever waits must not wait for ever.
 struct One {
     of: Outstanding,
-    answer: Result<(), String>,
+    answer: Result<(), Refused>,
 }
 
 impl One {
     fn close(mut self, result: Result<Receipt, Refused>) {
-        self.answer = result.map(|_| ()).map_err(|refused| refused.to_string());
+        self.answer = result.map(drop);
     }
 }
 
@@ -409,7 +409,9 @@ impl Outstanding {
         self.lock().batches += 1;
         let one = One {
             of: self.clone(),
-            answer: Err("the host has ended without an answer to a batch".into()),
+            answer: Err(Refused::Stopped(
+                "it has ended without an answer to a batch".into(),
+            )),
         };
         Box::new(move |result| one.close(result))
     }
@@ -417,7 +419,7 @@ impl Outstanding {
     /// Waits until every batch is durable or refused.
     ///
     /// # Errors
-    /// The first refusal.
+    /// The first [`Refused`].
     pub(super) fn wait(&self) -> anyhow::Result<()> {
         let open = self
             .state
@@ -425,7 +427,7 @@ impl Outstanding {
             .wait_while(self.lock(), |open| open.batches > 0)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match &open.refused {
-            Some(refused) => Err(anyhow::anyhow!("{refused}")),
+            Some(refused) => Err(refused.clone().into()),
             None => Ok(()),
         }
     }

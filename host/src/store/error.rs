@@ -34,12 +34,18 @@ pub enum Error {
     },
     /// The file is no store.
     #[error(
-        "{} is not a store of rulemill: move it away, or give this rulemill another data_dir",
+        "{} is not a store of rulemill, or no longer begins like one: move it away, or give this rulemill another data_dir",
         .0.display()
     )]
     NotAStore(PathBuf),
+    /// The file is there and has no bytes.
+    #[error(
+        "the store is damaged: {} is empty: put a copy of it back, or move it away to begin with an empty store",
+        .0.display()
+    )]
+    Empty(PathBuf),
     /// Something in it is not what it must be.
-    #[error("the store is damaged: {0}")]
+    #[error("the store is damaged: {0}; `rulemill verify` says where")]
     Damaged(String),
     /// There is no room left.
     #[error("the disk is full: make room, then start again")]
@@ -60,6 +66,14 @@ impl Error {
                 Self::NotAStore(path.to_owned())
             }
             error => error.into(),
+        }
+    }
+
+    /// What is wrong, for a list of all that is: without the advice to have one made.
+    pub fn finding(&self) -> String {
+        match self {
+            Self::Damaged(what) => what.clone(),
+            error => error.to_string(),
         }
     }
 

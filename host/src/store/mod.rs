@@ -14,6 +14,7 @@ mod error;
 pub mod fuzzing;
 mod history;
 mod log;
+mod panics;
 mod reader;
 mod records;
 mod retention;
@@ -36,6 +37,7 @@ pub use backend::Backend;
 pub use commit::CommitStats;
 pub use error::Error;
 pub use history::{EntryThen, History, HistoryReader, Past};
+pub use panics::despite_panics;
 pub use reader::{Reader, StoredRow};
 pub use room::{FULL, Room};
 pub use verify::{Finding, Verified};
@@ -65,13 +67,10 @@ impl Store {
     /// would be taken for a new one.
     ///
     /// # Errors
-    /// If it is empty, or can't be looked at.
+    /// [`Error::Empty`], or why it can't be looked at.
     pub(crate) fn check_whole(file: &Path) -> Result<(), Error> {
         match std::fs::metadata(file).map_err(Error::io)?.len() {
-            0 => Err(Error::Damaged(format!(
-                "{} is empty: put a copy of it back, or move it away to begin with an empty store",
-                file.display()
-            ))),
+            0 => Err(Error::Empty(file.to_owned())),
             _ => Ok(()),
         }
     }
@@ -82,6 +81,10 @@ impl Store {
     /// [`Error::Locked`] if another process has it; [`Error::NewerFormat`]; [`Error::NotAStore`]; or why the
     /// directory or the file can't be made or read.
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self, Error> {
+        despite_panics(|| Self::open_file(dir, limits))
+    }
+
+    fn open_file(dir: &Path, limits: &Limits) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)
             .map_err(|error| Error::Database(format!("can't make {}: {error}", dir.display())))?;
         let file = Self::file(dir);
@@ -193,7 +196,8 @@ impl Store {
         };
         if found == 0 && transaction.list_tables()?.next().is_some() {
             return Err(Error::Damaged(
-                "it is a redb database, but has no format number: another program made it".into(),
+                "it is a redb database without a format number: another program made it, or that is gone"
+                    .into(),
             ));
         }
         drop(transaction);

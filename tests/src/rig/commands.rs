@@ -19,7 +19,8 @@ impl Rig {
     /// What the engine answers.
     pub fn pause(&self, rule: &str) -> Result<String, ControlError> {
         let rule = rule.to_owned();
-        self.handle.ask(|reply| Control::Pause { rule, reply })
+        let turned = self.handle.ask(|reply| Control::Pause { rule, reply })?;
+        Ok(turned.rule)
     }
 
     /// Lets a rule go on; gives its full name.
@@ -40,11 +41,12 @@ impl Rig {
 
     fn go_on(&self, rule: &str, skip_gap: bool) -> Result<String, ControlError> {
         let rule = rule.to_owned();
-        self.handle.ask(|reply| Control::Resume {
+        let turned = self.handle.ask(|reply| Control::Resume {
             rule,
             skip_gap,
             reply,
-        })
+        })?;
+        Ok(turned.rule)
     }
 
     /// Runs what is parked again: all of it, or a rule's, or one; gives how many went through and how many stay.

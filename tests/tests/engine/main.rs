@@ -183,6 +183,47 @@ fn derived_tables_follow_inserts_updates_and_deletes() {
     rig.stop().unwrap();
 }
 
+/// Such a rule once was said to have asked for state that it may not read, as if it had gone beyond its rights.
+#[test]
+fn a_row_that_is_looked_up_and_lacks_a_value_is_told_by_table_key_and_column() {
+    let rig = rig(&Options::default());
+    let nameless = TestChange {
+        row: vec![("id", ValueRef::I64(8))],
+        ..user(8, "")
+    };
+    rig.apply(&[user(7, "Ann"), nameless]).unwrap();
+    rig.apply(&[
+        order(RawOp::Insert, 1, 8, 10),
+        order(RawOp::Insert, 2, 7, 10),
+    ])
+    .unwrap();
+    let letters = rig.letters().unwrap();
+    assert_eq!(
+        letters
+            .into_iter()
+            .map(|letter| letter.error)
+            .collect::<Vec<_>>(),
+        [
+            "looked up a row that doesn't fit its row type: table users, key 8: column name is null or missing, which the \
+             rule's row type doesn't allow: give it a value, or make it an Option"
+        ]
+    );
+    // The others of its batch are none the worse.
+    assert_eq!(
+        rig.rows("named_orders").unwrap(),
+        ["id=2 user_id=7 user=Ann"]
+    );
+    // A row that is mended counts for what comes then; the parked change sees what was there at its time.
+    rig.apply(&[user(8, "Bo")]).unwrap();
+    assert_eq!(rig.retry(None, None).unwrap(), (0, 1));
+    rig.apply(&[order(RawOp::Insert, 3, 8, 10)]).unwrap();
+    assert_eq!(
+        rig.rows("named_orders").unwrap(),
+        ["id=2 user_id=7 user=Ann", "id=3 user_id=8 user=Bo"]
+    );
+    rig.stop().unwrap();
+}
+
 #[test]
 fn a_lookup_sees_the_table_as_the_change_left_it() {
     for batch in [1, 2, 100] {

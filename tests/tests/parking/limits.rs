@@ -1,5 +1,7 @@
 //! How much is kept of what was parked, skipped or missed, and what happens when there is no room for more.
 
+use rulemill::{engine::Status, http::read};
+
 use super::*;
 
 /// A rule that knows six orders, of each ten times its number, and may set three changes aside.
@@ -27,6 +29,16 @@ fn skipped_changes_are_kept_up_to_their_limit() {
     }
     let kept: Vec<u64> = letters(&rig).iter().map(|(id, _)| *id).collect();
     assert_eq!(kept, [8, 9, 10]);
+    // Whoever looks at the status sees them, from the daemon and from the disk.
+    let shown = |status: &Status| {
+        let rule = &status.rules["shop.totals"];
+        (rule.skipped, rule.skipped_since.clone())
+    };
+    let since = Some("1970-01-01T00:00:01Z".to_owned());
+    rig.wait_for(|status| shown(status) == (3, since.clone()));
+    let reader = rig.store.reader().unwrap();
+    assert_eq!(shown(&read::stored_status(&reader).unwrap()), (3, since));
+    drop(reader);
     assert!(matches!(
         rig.retry(None, Some(9)),
         Err(ControlError::Conflict(reason)) if reason.contains("was skipped")
@@ -35,6 +47,10 @@ fn skipped_changes_are_kept_up_to_their_limit() {
     assert_eq!(rig.drop_letters(None, Some(9)).unwrap(), 1);
     assert_eq!(rig.drop_letters(None, None).unwrap(), 2);
     assert!(letters(&rig).is_empty());
+    rig.wait_for(|status| shown(status) == (0, None));
+    let store = rig.stop().unwrap();
+    let reader = store.reader().unwrap();
+    assert_eq!(shown(&read::stored_status(&reader).unwrap()), (0, None));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crossbeam_channel::Receiver;
 use rulemill::{
     catalog::TableId,
     change::{Position, RawChange, Receipt, Refused, SourceBatch},
-    engine::{ControlError, Setup, Stepped, TableOptions},
+    engine::{ControlError, Setup, Stepped, TableOptions, Turned},
     limits::Limits,
     store::{Reader, Store},
 };
@@ -127,7 +127,7 @@ pub(crate) struct World {
     /// Requests that were taken, with what they were.
     taken: HashMap<u64, (usize, usize)>,
     waiting: Vec<Waiting>,
-    replies: Vec<(usize, Receiver<Result<String, ControlError>>)>,
+    replies: Vec<(usize, Receiver<Result<Turned, ControlError>>)>,
     answers: Answers,
     next_number: u64,
     /// Requests without an answer, to be sent again.

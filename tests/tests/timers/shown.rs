@@ -77,6 +77,17 @@ fn programs_and_people_see_what_is_parked() {
         "bell",
     ];
     assert_eq!(cells, shown, "{listed}");
+    // Nothing is parked for a rule that is there; of one that isn't nothing can be said.
+    let listed = site
+        .ok(&["dead-letters", "--rule", "alarms.watch"])
+        .unwrap();
+    assert_eq!(listed, "nothing is parked\n");
+    for rule in ["nope.ring", "alarms.nope", "nope"] {
+        let ran = site.run(&["dead-letters", "--rule", rule]).unwrap();
+        assert_eq!((ran.code(), &*ran.stdout()), (1, ""));
+        let says = format!("there is no rule {rule}: `rulemill rules` lists them");
+        assert!(ran.stderr().contains(&says), "{}", ran.stderr());
+    }
     // And finds nothing wrong with it.
     site.ok(&["verify"]).unwrap();
 }

@@ -106,7 +106,7 @@ impl Check<'_> {
                     let newest = blocks::block_newest(value)?;
                     check.block(set, &changes, newest, &mut source, &name);
                 }
-                Err(error) => check.report("log", name(), error.to_string()),
+                Err(error) => check.report("log", name(), error.finding()),
             }
             Ok(())
         })?;

@@ -87,7 +87,7 @@ impl Store {
         let head = match Head::read(&transaction) {
             Ok(head) => head,
             Err(error @ Error::Damaged(_)) => {
-                report("meta", error.to_string());
+                report("meta", error.finding());
                 return Ok(Verified::default());
             }
             Err(error) => return Err(error),

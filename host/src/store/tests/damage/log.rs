@@ -17,7 +17,7 @@ fn the_log_by_itself() {
             settle_log(t);
         },
         &[
-            "log 3 0: the store is damaged: a log block says 9 bytes and has 0",
+            "log 3 0: a log block says 9 bytes and has 0",
             "orders 2: change 3 wrote it, and the log, which begins with 1, doesn't have that",
         ],
     );
