@@ -10,6 +10,7 @@
 
 mod access;
 mod apply;
+mod aside;
 mod behind;
 mod dead_letters;
 mod differences;
