@@ -12,6 +12,7 @@ mod access;
 mod apply;
 mod aside;
 mod behind;
+mod clock;
 mod dead_letters;
 mod differences;
 mod effects;
@@ -19,7 +20,10 @@ mod faults;
 mod firing;
 #[doc(hidden)]
 pub mod fuzzing;
+mod group;
 mod handle;
+mod ingest;
+mod instances;
 mod items;
 mod link;
 mod net;
@@ -42,9 +46,6 @@ mod stepped;
 mod timers;
 mod view;
 
-mod ingest;
-mod instances;
-
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
@@ -57,10 +58,10 @@ use crossbeam_channel::{Receiver, bounded, never, select};
 use crate::{
     catalog::{SharedCatalog, TableId},
     change::{Receipt, Refused, Seq, SourceBatch},
-    commit::{Committed, Committer},
+    commit::Committer,
     limits::Limits,
     rule::Plugin,
-    store::{self, IdempotencyRecord, Notification, PluginVersion, Store, WriteSet},
+    store::{self, IdempotencyRecord, PluginVersion, Store, WriteSet},
 };
 
 pub use handle::{
@@ -78,7 +79,7 @@ use instances::Workshop;
 use link::Linked;
 use past::Past;
 use requests::Requests;
-use schedule::{Schedule, Tick};
+use schedule::Schedule;
 use state::RuleState;
 use timers::Timers;
 use view::View;
@@ -366,119 +367,8 @@ impl Engine {
         }
     }
 
-    /// Whether a source has yet to come to the present end of what it reads, after the start.
-    fn sources_are_reading(&self) -> bool {
-        let status = self.board.load();
-        status
-            .sources
-            .values()
-            .any(|source| source.kind == FILES && source.state == READING)
-    }
-
-    fn is_full(&self) -> bool {
-        self.pending_changes >= self.limits.commit_changes_max
-            || self.pending_bytes >= self.limits.commit_bytes_max
-    }
-
-    fn is_unsettled(&self) -> bool {
-        self.committing || !self.pending.is_empty()
-    }
-
-    /// Stores what the start has decided (tables, plugin versions, rules), before anybody can look.
-    fn settle_start(&mut self) -> anyhow::Result<()> {
-        let mut group = self.take_pending();
-        if group.is_empty() {
-            return Ok(());
-        }
-        self.store.commit(&mut group)?;
-        let reader = Arc::new(self.store.reader()?);
-        let view = self.view_mut();
-        view.hand_over();
-        view.settled(reader);
-        self.post_status();
-        Ok(())
-    }
-
-    /// Takes the pending write sets as a group, with the rules whose state has changed.
-    fn take_pending(&mut self) -> Vec<WriteSet> {
-        if self.pending.is_empty() {
-            return Vec::new();
-        }
-        let mut records = Vec::new();
-        for state in self.states.iter_mut().filter(|state| state.dirty) {
-            state.dirty = false;
-            records.push(state.record.clone());
-        }
-        if let Some(last) = self.pending.last_mut() {
-            last.rules = records;
-        }
-        self.pending_changes = 0;
-        self.pending_bytes = 0;
-        std::mem::take(&mut self.pending)
-    }
-
-    /// Gives what is pending to the committer, if that is idle.
-    fn hand_over(&mut self) -> Result<(), Fatal> {
-        if self.committing || self.pending.is_empty() {
-            return Ok(());
-        }
-        let group = self.take_pending();
-        self.view_mut().hand_over();
-        self.requests.hand_over();
-        self.committing = true;
-        self.committer
-            .submit(group)
-            .map_err(|_| Fatal::Store("the committer has ended".into()))
-    }
-
-    fn settle(&mut self, report: Committed) -> Result<(), Fatal> {
-        self.committing = false;
-        report.result?;
-        let reader = Arc::new(self.store.reader()?);
-        let settled = self.view_mut().settled(reader);
-        // Freeing a quarter of a million rows takes a while, and nothing waits for it.
-        thread::Builder::new()
-            .name("free".into())
-            .spawn(move || drop(settled))
-            .map_err(Fatal::store)?;
-        self.requests.settled();
-        self.commits += 1;
-        self.post_status();
-        Ok(())
-    }
-
     fn plugin_named(&self, name: &str) -> Option<usize> {
         self.plugins.iter().position(|plugin| *plugin.name == *name)
-    }
-
-    /// Whether a plugin's timers wait for a rule of it that sets them and is not at the head: what it has yet to handle may
-    /// clear them, so they fire as it comes to their time.
-    fn holds_timers(&self, plugin: usize) -> bool {
-        let manifest = self.plugins[plugin].plugin.manifest();
-        (0..manifest.rules.len()).any(|rule| {
-            manifest.rules[rule].sets_timers
-                && !self.states[self.state_of(plugin, rule)].takes_live()
-        })
-    }
-
-    /// Waits until all that was decided is on disk.
-    fn settle_all(&mut self) -> Result<(), Fatal> {
-        while self.is_unsettled() {
-            self.hand_over()?;
-            self.await_commit()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until the committer has nothing in hand, so that the snapshot holds all that anybody was told
-    /// is durable.
-    fn await_commit(&mut self) -> Result<(), Fatal> {
-        while self.committing {
-            let report = self.committer.next_report();
-            let report = report.map_err(|_| Fatal::Store("the committer has ended".into()))?;
-            self.settle(report)?;
-        }
-        Ok(())
     }
 
     /// Takes a batch, and as many more as are waiting and fit.
@@ -596,109 +486,5 @@ impl Engine {
         self.changes += count as u64;
         self.finish(write_set, bytes);
         Ok(())
-    }
-
-    fn request_taken(&self, key: &str) -> Result<Option<IdempotencyRecord>, Fatal> {
-        if let Some(record) = self.requests.earlier(key) {
-            return Ok(Some(record.clone()));
-        }
-        Ok(self.view.snapshot().idempotency(key)?)
-    }
-
-    /// Puts a write set behind those that are pending.
-    fn finish(&mut self, mut write_set: WriteSet, bytes: usize) {
-        // Of a change and of the timers that came due before it, in whatever calls.
-        let mut ordinals: HashMap<(Seq, &str, &str), u32> = HashMap::new();
-        for notification in &mut write_set.notifications {
-            let Notification {
-                seq, plugin, rule, ..
-            } = notification;
-            let next = ordinals.entry((*seq, plugin, rule)).or_default();
-            notification.ordinal = *next;
-            *next += 1;
-        }
-        write_set.last_seq = self.last_seq;
-        write_set.watermark = self.watermark;
-        write_set.watermark_clock = self.watermark_clock;
-        self.batch_watermark = self.watermark;
-        if let Some(past) = &mut self.past {
-            past.note(&write_set);
-        }
-        self.pending_changes += write_set.log.len().max(1);
-        self.pending_bytes += bytes;
-        self.pending.push(write_set);
-    }
-
-    /// What time it is for timers: that of the latest change, and what has passed on the clock since. So old changes
-    /// that are only now read in find no timer fired that they would have cleared.
-    fn now(&self) -> i64 {
-        let passed = (self.clock)().saturating_sub(self.watermark_clock).max(0);
-        self.watermark.saturating_add(passed)
-    }
-
-    /// When the next timer is due that would fire: one of a rule that doesn't run stays set until it does.
-    fn next_due(&self) -> Option<i64> {
-        self.timers.next_due(|plugin, rule| {
-            let Some(owner) = self.plugin_named(plugin) else {
-                return false;
-            };
-            // Its plugin may have come to call it for changes.
-            let name = format!("{plugin}.{rule}");
-            let rules = &self.plugins[owner].rules;
-            let is_for_timers = rules
-                .iter()
-                .any(|rule| *rule.full_name == *name && rule.input.is_none());
-            let place = self.state_places.get(&name);
-            is_for_timers
-                && place.is_some_and(|&place| self.states[place].takes_live())
-                && !self.holds_timers(owner)
-        })
-    }
-
-    /// How long until a timer is due, if time moves on without changes.
-    fn until_next_timer(&self) -> Duration {
-        match self.next_due().filter(|_| self.ticks) {
-            Some(_) if self.sources_are_reading() => LOOK_AGAIN,
-            Some(due) => {
-                let micros = due.saturating_sub(self.now()).max(0) as u64;
-                Duration::from_micros(micros).min(IDLE)
-            }
-            _ => IDLE,
-        }
-    }
-
-    /// Lets the timers fire that have come due while no change came.
-    fn tick(&mut self) -> Result<(), Fatal> {
-        let now = self.now();
-        let is_due = |due: Option<i64>| due.is_some_and(|due| due <= now);
-        if !self.ticks || !is_due(self.next_due()) || self.sources_are_reading() {
-            return Ok(());
-        }
-        self.last_seq = self.last_seq.next();
-        let tick = Tick {
-            seq: self.last_seq,
-            time: now,
-        };
-        let mut write_set = WriteSet::default();
-        self.view_mut().begin_batch(tick.seq, 0);
-        let mut derived = Vec::new();
-        self.run_schedule(&[], Some(tick), &mut write_set, &mut derived)?;
-        self.view_mut().end_batch();
-        derived.sort_by_key(|change| change.seq);
-        write_set.log = derived;
-        self.watermark = now;
-        self.watermark_clock = (self.clock)();
-        self.finish(write_set, 0);
-        Ok(())
-    }
-
-    /// After a failure: tells those who wait that their batches are not in the store.
-    fn refuse_pending(&mut self) {
-        let reason: Arc<str> = "the host has stopped".into();
-        for write_set in self.pending.drain(..) {
-            for (done, _) in write_set.done {
-                done(Err(Refused::Stopped(reason.clone())));
-            }
-        }
     }
 }
