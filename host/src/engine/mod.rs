@@ -13,6 +13,7 @@ mod apply;
 mod aside;
 mod behind;
 mod clock;
+mod commands;
 mod dead_letters;
 mod differences;
 mod effects;
