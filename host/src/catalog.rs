@@ -118,11 +118,18 @@ impl Table {
             .map(|&id| (id, &self.columns[usize::from(id)]))
     }
 
-    /// The name that it has, had or will have for readers: one that doesn't serve has more behind it, from a colon on.
+    /// The name that it has, had or will have for readers: one that doesn't serve has `:rebuild` or its number behind it, or both.
     pub fn plain_name(&self) -> &str {
-        self.name
-            .split_once(':')
-            .map_or(&*self.name, |(name, _)| name)
+        let mut name = &*self.name;
+        if matches!(self.stage, Stage::Serving { .. }) {
+            return name;
+        }
+        while let Some((plain, mark)) = name.rsplit_once(':')
+            && (mark == "rebuild" || mark.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            name = plain;
+        }
+        name
     }
 
     /// The seq since which it serves: before it there was another one.

@@ -172,6 +172,7 @@ impl Engine {
         }
         state.record.status = RuleStatus::Running;
         state.window = Window::default();
+        state.sets_until = None;
         let mut write_set = WriteSet::default();
         if skip_gap && !state.record.at_head && state.record.cursor < log_start {
             tracing::warn!(

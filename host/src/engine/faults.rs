@@ -129,7 +129,8 @@ impl Engine {
             let state = self.state_of(plugin, number);
             let was_held = self.states[state].timer_lines > 0;
             self.verdict_of(plugin, number, &items[place], message, output);
-            if self.states[state].record.status != RuleStatus::Running {
+            // What is run again after it was parked stops no rule, and asks for none that runs.
+            if output.retry.is_none() && self.states[state].record.status != RuleStatus::Running {
                 return Some(Outcome::Again(true));
             }
             items[place].rules &= !(1 << rule);
@@ -253,6 +254,11 @@ impl Engine {
             state.record.cursor_watermark = watermark;
         }
         state.stop_before(item.order(), status);
+        state.sets_until = Some(match item.body {
+            Body::Timer { .. } => item.order().right_before(),
+            // What comes due before it isn't its doing.
+            _ => item.order(),
+        });
         self.schedule_dirty = true;
         let WriteSet {
             dead_letters,

@@ -107,7 +107,9 @@ impl Engine {
         let linked = &self.plugins[plugin];
         let manifest = &linked.plugin.manifest().rules;
         let mut known = HashSet::new();
-        let may_fire = self.setters_run(plugin);
+        let may_fire = items
+            .first()
+            .is_some_and(|first| self.setters_run(plugin, first.order()));
         items.retain(|item| match &item.body {
             Body::Timer { rule, key, due } => {
                 let name = &manifest[usize::from(*rule)].name;
@@ -254,11 +256,16 @@ impl Engine {
 
     /// The rules for timers that the guest must not call by itself in this run, though a timer that is set in it comes due: those that
     /// don't run, and those of which one is parked that it may have to wait for.
-    pub(super) fn held_timers(&self, plugin: usize, output: &Output<'_>) -> u64 {
+    pub(super) fn held_timers(
+        &self,
+        plugin: usize,
+        items: &[Item<'_>],
+        output: &Output<'_>,
+    ) -> u64 {
         let rules = &self.plugins[plugin].rules;
         let mut held = 0;
         for (rule, linked) in rules.iter().enumerate() {
-            let fires = self.fires(plugin, rule, output)
+            let fires = self.fires(plugin, rule, items, output)
                 && self.states[self.state_of(plugin, rule)].timer_lines == 0;
             if linked.input.is_none() && !fires {
                 held |= 1 << rule;
@@ -267,19 +274,36 @@ impl Engine {
         held
     }
 
-    /// Whether a rule is one for timers, and they fire in this run.
-    pub(super) fn fires(&self, plugin: usize, rule: usize, output: &Output<'_>) -> bool {
+    /// Whether a rule is one for timers, and they fire before these items.
+    fn fires(&self, plugin: usize, rule: usize, items: &[Item<'_>], output: &Output<'_>) -> bool {
         self.plugins[plugin].rules[rule].input.is_none()
             && output.timers & 1 << rule != 0
             && self.is_running(plugin, rule)
-            && self.setters_run(plugin)
+            && items
+                .first()
+                .is_some_and(|first| self.setters_run(plugin, first.order()))
     }
 
-    /// Whether no rule of the plugin that sets timers has stopped: what it would have done to them is yet to come, so they wait.
-    fn setters_run(&self, plugin: usize) -> bool {
+    /// Whether no rule of the plugin that sets timers has stopped before this place: what it would have done to them is yet to come, so they wait.
+    fn setters_run(&self, plugin: usize, at: Order) -> bool {
         let rules = self.plugins[plugin].plugin.manifest().rules.iter();
         let mut setters = rules.enumerate().filter(|(_, rule)| rule.sets_timers);
-        setters.all(|(rule, _)| self.is_running(plugin, rule))
+        setters.all(|(rule, _)| {
+            let state = &self.states[self.state_of(plugin, rule)];
+            state.record.status == RuleStatus::Running
+                || state.sets_until.is_some_and(|until| at <= until)
+        })
+    }
+
+    /// The place of the first item that has no timers fire before it, though the first of all has.
+    pub(super) fn setters_stop(&self, plugin: usize, items: &[Item<'_>]) -> Option<usize> {
+        let (first, last) = (items.first()?, items.last()?);
+        let runs = |item: &Item<'_>| self.setters_run(plugin, item.order());
+        // As nearly always.
+        if runs(last) || !runs(first) {
+            return None;
+        }
+        Some(items.partition_point(runs))
     }
 
     /// The first item before which a timer may have come due that this call has set, and that the guest could not fire: its rule failed,
@@ -295,7 +319,7 @@ impl Engine {
         let sets = |rule: usize| rules.get(rule).is_some_and(|rule| rule.sets_timers);
         let is_for_timers = |rule: u16| {
             let rule = usize::from(rule);
-            rule < rules.len() && self.fires(plugin, rule, output)
+            rule < rules.len() && self.fires(plugin, rule, items, output)
         };
         // Before what sets timers has been, none comes due that the host doesn't know.
         let first_that_sets = OnceCell::new();

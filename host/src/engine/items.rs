@@ -131,6 +131,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether both are of one change, for whatever rules.
+    pub(super) fn is_same_change(&self, other: &Self) -> bool {
+        self.order() == other.order() && self.key().is_some() && self.key() == other.key()
+    }
+
     /// The same change for some of its rules only, with another row before; `None` if nothing is left to tell.
     pub(super) fn told(&self, rules: u64, before: Option<Row>) -> Option<Self> {
         let Body::Change {

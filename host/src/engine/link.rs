@@ -38,6 +38,8 @@ pub(super) struct Linked {
     pub(super) spare: Option<Spare>,
     /// Items in which they are, since the last one: it is asked to keep what each call has done.
     pub(super) wary: u64,
+    /// It has been asked so in the run at hand.
+    pub(super) kept: bool,
     /// About how many items have lain between the last panics.
     pub(super) between: u64,
 }

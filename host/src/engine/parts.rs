@@ -21,15 +21,16 @@ pub(super) enum Frame<'a> {
     Run(Part<'a>),
     /// More items than a call gets now: they go from the front, a part at a time.
     Queue(VecDeque<Item<'a>>, i64, Share),
-    /// The one rule of this item is at fault, with this message; what stands before the item has been run.
-    Verdict(Item<'a>, Verdict, i64),
+    /// The one rule of this item is at fault, unless something has been dealt with before it since: what stands before the item has been run, and so have
+    /// its earlier rules.
+    Verdict(Part<'a>, Verdict),
 }
 
 /// What is found against an item.
 pub(super) struct Verdict {
     pub(super) message: String,
     pub(super) timed_out: bool,
-    /// How many faults had been dealt with when the call was made that shows it.
+    /// How many faults had been dealt with by then, with those of the call that shows it.
     pub(super) dealt_with: u64,
 }
 
@@ -105,6 +106,26 @@ pub(super) fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut
     if !items.is_empty() {
         stack.push(Frame::Run(Part::whole(items, part.end(), part.share)));
     }
+}
+
+/// Has an item handed over alone, whose turn it is; what is left of it for other rules, if that is next, goes on from there.
+pub(super) fn push_alone<'a>(part: Part<'a>, stack: &mut Vec<Frame<'a>>) {
+    let is_rest = |frame: &mut Frame<'a>| {
+        let Frame::Run(next) = frame else {
+            return false;
+        };
+        part.items[0].is_same_change(&next.items[0])
+    };
+    if let Some(Frame::Run(mut rest)) = stack.pop_if(is_rest) {
+        let behind = rest.items.split_off(1);
+        push_behind(&rest, behind, stack);
+        rest.resumes = true;
+        stack.push(Frame::Run(rest));
+    }
+    stack.push(Frame::Run(Part {
+        share: Share::Alone,
+        ..part
+    }));
 }
 
 /// What stays of an item that no rule gets any more: it was the moment at which timers came due.
@@ -183,10 +204,27 @@ pub(super) fn divide<'a>(
     };
     let is_one_rule = rules.count_ones() == 1;
     let alone: Vec<Frame<'a>> = if is_one_rule && !again_alone && before.share != Share::Search {
-        let item = of_rules(item, rules);
-        behind[0].rules &= !rules;
-        pass_over(&mut behind, timers);
-        vec![Frame::Verdict(item, verdict, watermark)]
+        // Should it be handed over again it must come to its turn among the item's rules.
+        let earlier = item.rules & (rules - 1);
+        let later = item.rules & !rules & !earlier;
+        let of_item = |rules: u64, resumes: bool| Part {
+            resumes,
+            ..Part::whole(vec![of_rules(item, rules)], watermark, before.share)
+        };
+        if earlier == 0 {
+            let verdict = Frame::Verdict(of_item(rules, resumes), verdict);
+            behind[0].rules = later;
+            pass_over(&mut behind, timers);
+            vec![verdict]
+        } else {
+            let first = Frame::Run(of_item(earlier, resumes));
+            let mut frames = vec![first, Frame::Verdict(of_item(rules, true), verdict)];
+            if later != 0 {
+                frames.push(Frame::Run(of_item(later, true)));
+            }
+            behind.remove(0);
+            frames
+        }
     } else {
         let turns = if again_alone || is_one_rule {
             // It comes to its turn when those before it have had theirs, or has had a moment only.

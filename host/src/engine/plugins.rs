@@ -243,6 +243,7 @@ impl Engine {
             instance: None,
             spare: None,
             wary: 0,
+            kept: false,
             between: 0,
         };
         match place {

@@ -29,7 +29,7 @@ use super::{
     firing::Rounds,
     items::{Body, Item, bits, write_batch},
     net,
-    parts::{Frame, Part, Share, Verdict, divide, pass_over, push_behind},
+    parts::{Frame, Part, Verdict, divide, pass_over, push_alone, push_behind},
     state::{Line, Order},
 };
 
@@ -78,18 +78,17 @@ impl Engine {
         let name = self.plugins[plugin].name.clone();
         self.board.begin_call(name, items.len(), Instant::now());
         let (start, first) = (output.derived.len(), output.write_set.tables.len());
-        let was_wary = self.plugins[plugin].wary != 0;
+        self.plugins[plugin].kept = false;
         let result = self.run_parts(plugin, items, watermark, output);
         self.board.end_call();
         // Where what others see between two changes counts, a part is a change.
         if output.part_max > 1 {
-            let kept = was_wary || self.plugins[plugin].wary != 0;
             net::merge(
                 output.derived,
                 start,
                 &mut output.write_set.tables,
                 first,
-                kept,
+                self.plugins[plugin].kept,
             );
         }
         result
@@ -136,21 +135,20 @@ impl Engine {
                     }
                     part
                 }
-                Frame::Verdict(item, verdict, watermark) => {
-                    if output.retry.is_none() && !self.is_still_set(plugin, &item) {
+                Frame::Verdict(mut part, verdict) => {
+                    let item = &part.items[0];
+                    if output.retry.is_none() && !self.is_still_set(plugin, item) {
                         continue;
                     }
                     if self.dealt_with != verdict.dealt_with
-                        || self.must_be_told_otherwise(plugin, &item, output)
+                        || self.must_be_told_otherwise(plugin, item, output)
                     {
                         // What it faulted on may be what one did that has to wait, or isn't what the rule will get.
-                        let part = Part::whole(vec![item], watermark, Share::Alone);
-                        stack.push(Frame::Run(part));
+                        push_alone(part, &mut stack);
                         continue;
                     }
-                    let mut alone = vec![item];
-                    self.sift(plugin, &mut alone, output);
-                    for item in &alone {
+                    self.sift(plugin, &mut part.items, output);
+                    for item in &part.items {
                         let Verdict {
                             message, timed_out, ..
                         } = &verdict;
@@ -160,6 +158,10 @@ impl Engine {
                 }
             };
             if output.timers != 0 && !part.resumes {
+                if let Some(place) = self.setters_stop(plugin, &part.items) {
+                    let behind = part.items.split_off(place);
+                    push_behind(&part, behind, &mut stack);
+                }
                 let (items, watermark) = (&mut part.items, part.watermark);
                 let rest =
                     self.fit_timers(plugin, items, output.timers, watermark, reach, &mut rounds);
@@ -171,7 +173,13 @@ impl Engine {
                 }
             }
             // A rule may have halted, or a key been parked, since these items were chosen.
+            let dealt_with = self.dealt_with;
             self.sift(plugin, &mut part.items, output);
+            if output.timers != 0 && self.dealt_with != dealt_with {
+                // A rule that has stopped here may be one that timers wait for.
+                stack.push(Frame::Run(part));
+                continue;
+            }
             if part
                 .items
                 .iter()
@@ -306,7 +314,7 @@ impl Engine {
         let items = &mut part.items;
         let catalog = self.catalog.load();
         let tables = self.plugins[plugin].tables.clone();
-        let held = self.held_timers(plugin, output);
+        let held = self.held_timers(plugin, items, output);
         let batch = write_batch(items, part.watermark, held, &tables, &catalog);
         if !batch.unfit.is_empty() {
             return Ok(self.take_unfit(plugin, items, batch.unfit, output));
@@ -320,7 +328,9 @@ impl Engine {
         let Some(instance) = &mut linked.instance else {
             unreachable!("it has just been made");
         };
-        instance.set_saving(linked.wary != 0);
+        let saves = linked.wary != 0;
+        instance.set_saving(saves);
+        linked.kept |= saves;
         // Its timers may fire by themselves.
         let rules = items
             .iter()

@@ -115,6 +115,8 @@ pub(super) struct RuleState {
     /// Skipped changes and timers that are kept to be read, oldest first.
     pub(super) skipped: VecDeque<Skipped>,
     pub(super) window: Window,
+    /// Where it stopped in the batch at hand: timers that come due up to there fire as if it ran, in whatever calls.
+    pub(super) sets_until: Option<Order>,
     /// The record differs from what the store holds.
     pub(super) dirty: bool,
 }
@@ -148,6 +150,7 @@ impl RuleState {
             gap_places: HashMap::default(),
             skipped: VecDeque::new(),
             window: Window::default(),
+            sets_until: None,
             dirty: true,
         }
     }

@@ -8,6 +8,7 @@
 mod bytes;
 mod limits;
 mod same_call;
+mod same_change;
 mod stops;
 mod taken_back;
 

@@ -115,13 +115,13 @@ fn row(table: &str, id: i64, amount: Option<i64>) -> TestChange<'_> {
 
 /// What a run leaves: the level, what was set aside and why, where the rules stand.
 #[derive(Debug, PartialEq, Eq)]
-struct Left {
-    levels: Vec<String>,
+pub(super) struct Left {
+    pub(super) levels: Vec<String>,
     letters: Vec<(String, u64, LetterState, String)>,
     rules: Vec<(String, Option<(Seq, RuleStatus)>)>,
 }
 
-fn left(rig: &Rig) -> Left {
+pub(super) fn left(rig: &Rig) -> Left {
     let reader = rig.store.reader().unwrap();
     let letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
     let mut letters: Vec<_> = letters
