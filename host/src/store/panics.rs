@@ -26,6 +26,12 @@ thread_local! {
     static IS_DATABASES: Cell<bool> = const { Cell::new(false) };
 }
 
+/// What the first panic of the database said. Later ones may be over locks that it left behind.
+static FIRST: OnceLock<String> = OnceLock::new();
+
+/// What a panic over a lock says that another panic has left behind.
+const POISONED: &str = "PoisonError";
+
 /// Does something with the store, and takes a panic of the database for damage. What it was done with is not to be used again but to
 /// end: the database may have stopped in the middle.
 ///
@@ -52,13 +58,22 @@ fn watch() {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             let place = panic.location();
-            let is_databases = place.is_some_and(|place| is_of_database(place.file()));
+            let is_there = place.is_some_and(|place| is_of_database(place.file()));
+            let is_databases = is_there && is_its_own(&text(panic.payload()));
             IS_DATABASES.set(is_databases);
             if !(is_databases && TAKES.get()) || wants_backtraces() {
                 print(panic);
             }
         }));
     });
+}
+
+/// Whether a panic in the database's code is its own: a lock may have been left behind by somebody else's, which is a bug.
+fn is_its_own(text: &str) -> bool {
+    if !text.contains(POISONED) {
+        FIRST.get_or_init(|| text.to_owned());
+    }
+    FIRST.get().is_some()
 }
 
 /// Whether a file is of the database's code: `[..]/redb-4.4.0/src/tree_store/btree.rs`, wherever packages lie.
@@ -78,12 +93,10 @@ fn wants_backtraces() -> bool {
 
 /// What a panic says, on one line. One over a lock that an earlier one has poisoned says what that did.
 fn message(panic: &(dyn Any + Send)) -> String {
-    static FIRST: OnceLock<String> = OnceLock::new();
     let text = text(panic);
-    let first = FIRST.get_or_init(|| text.clone());
-    match text.contains("PoisonError") {
-        true => first.clone(),
-        false => text,
+    match FIRST.get() {
+        Some(first) if text.contains(POISONED) => first.clone(),
+        _ => text,
     }
 }
 
