@@ -111,10 +111,11 @@ pub(super) fn push_behind<'a>(part: &Part<'a>, items: Vec<Item<'a>>, stack: &mut
 /// Has an item handed over alone, whose turn it is; what is left of it for other rules, if that is next, goes on from there.
 pub(super) fn push_alone<'a>(part: Part<'a>, stack: &mut Vec<Frame<'a>>) {
     let is_rest = |frame: &mut Frame<'a>| {
-        let Frame::Run(next) = frame else {
+        let (Some(item), Frame::Run(next)) = (part.items.first(), frame) else {
             return false;
         };
-        part.items[0].is_same_change(&next.items[0])
+        let next = next.items.first();
+        next.is_some_and(|next| item.is_same_change(next))
     };
     if let Some(Frame::Run(mut rest)) = stack.pop_if(is_rest) {
         let behind = rest.items.split_off(1);
