@@ -94,6 +94,13 @@ fn a_batch_run_is_read_without_a_daemon() {
         .json(&["dead-letters", "show", &id, "--source", "inbox"])
         .unwrap();
     assert_eq!(shown["text"], "{\"table\":");
+    let unknown = site.run(&["dead-letters", "--source", "outbox"]).unwrap();
+    assert_eq!(unknown.code(), 1, "{}", unknown.stdout());
+    assert!(
+        unknown.stderr().contains("there is no source outbox"),
+        "{}",
+        unknown.stderr()
+    );
 
     // Nothing comes twice.
     site.ok(&["run", "--once"]).unwrap();
@@ -355,6 +362,24 @@ fn verify_says_whether_the_store_is_well_and_where_it_is_not() {
         assert_eq!(ran.code(), 1, "{}", ran.stdout());
         let said = ran.stdout() + &ran.stderr();
         assert!(said.contains("store.redb is empty"), "{said}");
+    }
+    // What is cut short, and what is something else.
+    let cut = "its file ends too early";
+    for (bytes, verified, ran_into) in [
+        (&whole[..100], cut, cut),
+        (
+            &b"my notes\n"[..],
+            "doesn't begin like a store's",
+            "is not a store of rulemill",
+        ),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        for (command, says) in [(&["verify"][..], verified), (&["run", "--once"], ran_into)] {
+            let ran = site.run(command).unwrap();
+            assert_eq!(ran.code(), 1, "{}", ran.stdout());
+            let said = ran.stdout() + &ran.stderr();
+            assert!(said.contains(says), "{command:?}: {said}");
+        }
     }
 }
 

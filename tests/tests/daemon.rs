@@ -255,7 +255,11 @@ fn a_rule_that_runs_or_stands_already_is_told_and_plugins_are_listed() {
         status.lines().any(|line| line.starts_with("plugin sums ")),
         "{status}"
     );
+    // A start says what stands.
+    site.ok(&["rules", "pause", "sums"]).unwrap();
     daemon.stop().unwrap();
+    let log = site.run(&["run", "--once"]).unwrap().stderr();
+    assert!(log.contains("rule sums.sums is paused"), "{log}");
 }
 
 #[test]

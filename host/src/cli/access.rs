@@ -153,8 +153,20 @@ impl Access {
                 &format!("/v1/sources/{}/dead-letters", segment(source)),
                 &parameters(query),
             ),
-            Self::Store { store, limits, .. } => {
-                Ok(read::bad_input(&reader(store)?, limits, source, query)?)
+            Self::Store {
+                store,
+                limits,
+                sources,
+                ..
+            } => {
+                let found = read::bad_input(&reader(store)?, limits, source, query)?;
+                let is_known = sources.iter().any(|known| known.name == source);
+                if !is_known && found.dead_letters.is_empty() {
+                    return Err(Failure::Failed(anyhow::anyhow!(
+                        "there is no source {source}"
+                    )));
+                }
+                Ok(found)
             }
         }
     }

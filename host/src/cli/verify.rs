@@ -98,6 +98,10 @@ impl Report {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
+        if self.problems > 0 && self.tables == 0 && self.records == 0 {
+            lines.push("nothing else in it could be looked at".to_owned());
+            return lines;
+        }
         lines.push(format!(
             "{} tables, {} rows, {} index entries, {} changes in the log, {} records: {}",
             self.tables,

@@ -170,6 +170,11 @@ impl Host {
                 tracing::warn!("plugin {name} is refused: {reason}");
             }
         }
+        for (name, rule) in &status.rules {
+            if rule.status != "running" && rule.status != "catching up" {
+                tracing::warn!("rule {name} is {}", rule.status);
+            }
+        }
     }
 
     /// Waits until the host has reason to end: it failed, or, with `once`, all is done.

@@ -43,7 +43,10 @@ impl CallState {
             .projection
             .to_wire(table, row, out)
             .map_err(|error| match error {
-                RowError::Decode(error) => Fault::Store(format!("table {}: {error}", table.name)),
+                RowError::Decode(error) => store_fault(store::Error::Damaged(format!(
+                    "table {}: a row can't be read: {error}",
+                    table.name
+                ))),
                 error => Fault::UnfitRow(format!(
                     "table {}, key {}: {error}",
                     table.plain_name(),

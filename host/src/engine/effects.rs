@@ -8,7 +8,7 @@ use crate::{
     change::Key,
     limits::Limits,
     row::{Row, RowBuilder},
-    rule::Fault,
+    rule::{Fault, cut},
 };
 
 use super::{
@@ -183,7 +183,7 @@ impl Checker<'_> {
                     effects.faults.push(FaultEffect {
                         rule,
                         item,
-                        message: message.to_owned(),
+                        message: cut(message).to_owned(),
                     });
                 }
             }

@@ -22,3 +22,4 @@ pub use plugin::{
     Culprit, Fault, Found, Instance, LoadError, Page, Plugin, PluginHash, ScanRange, StateAccess,
 };
 pub use runtime::{CacheCounts, Runtime, check_size, hash};
+pub(crate) use sandbox::cut;

@@ -20,7 +20,7 @@ const INSTANCES_MAX: usize = 64;
 const TABLES_MAX: usize = 64;
 /// What one element of a table takes in the host.
 const TABLE_ELEMENT_BYTES: usize = 16;
-/// A line of log or a panic's message, in bytes, at the most; the rest is cut.
+/// A line of log, a panic's message or an error's, in bytes, at the most; the rest is cut.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// What a guest may hand over in one call or return, in bytes, even where its effects may be less.
 const TRANSFER_BYTES_MIN: usize = 16 << 20;
@@ -287,6 +287,6 @@ impl ResourceLimiter for Sandbox {
 }
 
 /// As much of a text as is kept.
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)]
 }

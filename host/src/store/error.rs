@@ -45,7 +45,7 @@ pub enum Error {
     )]
     Empty(PathBuf),
     /// Something in it is not what it must be.
-    #[error("the store is damaged: {0}; `rulemill verify` says where")]
+    #[error("the store is damaged: {0}; `rulemill verify` says what else is")]
     Damaged(String),
     /// There is no room left.
     #[error("the disk is full: make room, then start again")]
@@ -90,6 +90,12 @@ impl From<redb::Error> for Error {
                 Self::Database("an earlier error of the disk has closed it: start again".to_owned())
             }
             redb::Error::Corrupted(what) => Self::Damaged(what),
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged("its file doesn't begin like a store's".to_owned())
+            }
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("its file ends too early".to_owned())
+            }
             error => Self::Database(error.to_string()),
         }
     }

@@ -53,6 +53,37 @@ fn skipped_changes_are_kept_up_to_their_limit() {
     assert_eq!(shown(&read::stored_status(&reader).unwrap()), (0, None));
 }
 
+/// A rule that says too much.
+mod wordy {
+    use rulemill_sdk::prelude::*;
+
+    #[derive(Row)]
+    #[table(source = "orders")]
+    pub struct Order {
+        #[key]
+        id: i64,
+    }
+
+    #[rule]
+    pub fn says(change: Change<Order>) -> Outcome {
+        Err(format!("{}: {}", change.key(), "no ".repeat(1_000_000)).into())
+    }
+
+    rulemill_sdk::plugin!(says);
+}
+
+#[test]
+fn of_an_error_the_beginning_is_kept() {
+    let store = Arc::new(Store::in_memory().unwrap());
+    let plugins = [("wordy", wordy::plugin as Make, "1")];
+    let rig = Rig::start(store, &options(OnError::Park), &plugins).unwrap();
+    rig.apply(&[order(RawOp::Insert, 1, 1, 1)]).unwrap();
+    let letters = letters(&rig);
+    let error = &letters[0].1;
+    assert!(error.starts_with("1: no no no"), "{error:.40}");
+    assert!(error.len() < 10_000, "{} bytes", error.len());
+}
+
 #[test]
 fn parked_changes_are_bounded_by_their_bytes_too() {
     let mut options = options(OnError::Park);
