@@ -9,31 +9,39 @@ use super::{
     *,
 };
 
-/// Two rules: the second panics over what the first has done.
-mod both {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
+/// What the plugins read and write.
+mod rows {
     use rulemill_sdk::prelude::*;
-
-    /// How often it has refused a change.
-    pub static REFUSALS: AtomicU64 = AtomicU64::new(0);
 
     #[derive(Row)]
     #[table(source = "moves")]
     pub struct Move {
         #[key]
-        id: i64,
-        amount: i64,
+        pub id: i64,
+        pub amount: i64,
     }
 
     #[derive(Row, Default)]
     #[table(derived = "levels")]
     pub struct Level {
         #[key]
-        id: i64,
-        amount: i64,
-        seen: i64,
+        pub id: i64,
+        pub amount: i64,
+        pub seen: i64,
+        pub rung: i64,
     }
+}
+
+/// Two rules: the second panics over what the first has done.
+mod both {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rulemill_sdk::prelude::*;
+
+    use super::rows::{Level, Move};
+
+    /// How often it has refused a change.
+    pub static REFUSALS: AtomicU64 = AtomicU64::new(0);
 
     #[rule]
     pub fn first(change: Change<Move>, levels: &mut Table<Level>) -> Outcome {
@@ -65,23 +73,7 @@ mod both {
 mod timed {
     use rulemill_sdk::prelude::*;
 
-    #[derive(Row)]
-    #[table(source = "moves")]
-    pub struct Move {
-        #[key]
-        id: i64,
-        amount: i64,
-    }
-
-    #[derive(Row, Default)]
-    #[table(derived = "levels")]
-    pub struct Level {
-        #[key]
-        id: i64,
-        amount: i64,
-        seen: i64,
-        rung: i64,
-    }
+    use super::rows::{Level, Move};
 
     /// Sets a timer now and then.
     #[rule]
@@ -144,21 +136,7 @@ mod timed {
 mod seldom {
     use rulemill_sdk::prelude::*;
 
-    #[derive(Row)]
-    #[table(source = "moves")]
-    pub struct Move {
-        #[key]
-        id: i64,
-        amount: i64,
-    }
-
-    #[derive(Row, Default)]
-    #[table(derived = "levels")]
-    pub struct Level {
-        #[key]
-        id: i64,
-        amount: i64,
-    }
+    use super::rows::{Level, Move};
 
     #[rule]
     pub fn first(change: Change<Move>, levels: &mut Table<Level>) -> Outcome {
@@ -210,7 +188,7 @@ fn a_rule_that_is_handed_its_change_again_comes_behind_the_earlier_rules_of_it()
     for on_error in [OnError::Park, OnError::Skip] {
         let alone = run(both::plugin, &changes, on_error, 1);
         if on_error == OnError::Park {
-            assert_eq!(alone.levels, ["id=0 amount=5 seen=5"]);
+            assert_eq!(alone.levels, ["id=0 amount=5 seen=5 rung=0"]);
         }
         assert_eq!(
             run(both::plugin, &changes, on_error, 4_096),
