@@ -118,7 +118,8 @@ impl Engine {
             items: rest,
             watermark: before_it,
             share: part.share,
-            resumes: earlier != 0,
+            // One that was left of an item goes on being so where its rule has panicked again.
+            resumes: earlier != 0 || (place == 0 && part.resumes),
         };
         Ok(match is_inner_timer {
             // The host knows of it now, and fires it first.

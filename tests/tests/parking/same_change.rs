@@ -198,6 +198,19 @@ fn a_rule_that_is_handed_its_change_again_comes_behind_the_earlier_rules_of_it()
     }
 }
 
+#[test]
+fn a_timer_does_not_fire_between_the_rules_of_a_change_that_panics_again() {
+    let changes = [
+        move_(9, 1, 10),
+        move_(1, REFUSED, 10),
+        // The first rule sets a timer that is due already, the second panics, twice: something before it had to be parked.
+        move_(2, 8, 1),
+    ];
+    let alone = run(timed::plugin, &changes, OnError::Park, 1);
+    assert!(alone.levels[0].ends_with("rung=0"), "{alone:?}");
+    assert_eq!(run(timed::plugin, &changes, OnError::Park, 4_096), alone);
+}
+
 /// Runs random changes in batches of 1 and of more, and tells which differ.
 fn compare(plugin: Make, make: impl Fn(&mut Random) -> Vec<TestChange<'static>>) {
     let first = from_environment("RULEMILL_SEED", 0);
