@@ -114,6 +114,22 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The same for these rules.
+    pub(super) fn for_rules(&self, rules: u64) -> Self {
+        Self {
+            rules,
+            ..self.clone()
+        }
+    }
+
+    /// Its rules that are called before these, and its other ones that aren't among them.
+    pub(super) fn rules_around(&self, rules: u64) -> (u64, u64) {
+        let first = rules & rules.wrapping_neg();
+        let others = self.rules & !rules;
+        let earlier = others & first.saturating_sub(1);
+        (earlier, others & !earlier)
+    }
+
     /// Where it stood, once nothing is left to be told of it: time has moved on all the same.
     pub(super) fn passed(&self) -> Self {
         Self {

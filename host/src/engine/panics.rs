@@ -11,7 +11,6 @@ use crate::{
 use super::{
     Engine, Fatal,
     effects::Checker,
-    items::Item,
     link::Linked,
     parts::Part,
     run::{Outcome, Output, REACH_MIN},
@@ -97,14 +96,11 @@ impl Engine {
         let mut rest = part.items.split_off(place);
         let rules = rest[0].rules;
         let earlier = match rule.and_then(|rule| 1u64.checked_shl(rule.into())) {
-            Some(bit) if rules & bit != 0 => rules & (bit - 1),
+            Some(bit) if rules & bit != 0 => rest[0].rules_around(bit).0,
             _ => 0,
         };
         let before_it = part.end();
-        part.items.push(Item {
-            rules: earlier,
-            ..rest[0].clone()
-        });
+        part.items.push(rest[0].for_rules(earlier));
         let outcome = self.take_faults(plugin, &mut part.items, places, &effects, output);
         if let Some(outcome) = outcome {
             let left = part.items.pop().map_or(0, |item| item.rules);

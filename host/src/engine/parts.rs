@@ -147,10 +147,8 @@ pub(super) fn pass_over(items: &mut Vec<Item<'_>>, timers: u64) {
 }
 
 /// The turns in which an item goes to the rules in question, alone, and before and behind them to its others.
-fn turns_around(rules: u64, all: u64, share: Share) -> Vec<(u64, Share)> {
-    let first = 1u64.checked_shl(rules.trailing_zeros()).unwrap_or(0);
-    let earlier = all & !rules & first.saturating_sub(1);
-    let later = all & !rules & !earlier;
+fn turns_around(item: &Item<'_>, rules: u64, share: Share) -> Vec<(u64, Share)> {
+    let (earlier, later) = item.rules_around(rules);
     let of_others = |others: u64| (others != 0).then_some((others, share));
     // A moment has no rules, and timers of its own: it gets its turn all the same.
     let turns = [
@@ -199,18 +197,13 @@ pub(super) fn divide<'a>(
         _ => item.rules,
     };
     let resumes = before.resumes;
-    let of_rules = |item: &Item<'a>, rules: u64| Item {
-        rules,
-        ..item.clone()
-    };
     let is_one_rule = rules.count_ones() == 1;
     let alone: Vec<Frame<'a>> = if is_one_rule && !again_alone && before.share != Share::Search {
         // Should it be handed over again it must come to its turn among the item's rules.
-        let earlier = item.rules & (rules - 1);
-        let later = item.rules & !rules & !earlier;
+        let (earlier, later) = item.rules_around(rules);
         let of_item = |rules: u64, resumes: bool| Part {
             resumes,
-            ..Part::whole(vec![of_rules(item, rules)], watermark, before.share)
+            ..Part::whole(vec![item.for_rules(rules)], watermark, before.share)
         };
         if earlier == 0 {
             let verdict = Frame::Verdict(of_item(rules, resumes), verdict);
@@ -229,7 +222,7 @@ pub(super) fn divide<'a>(
     } else {
         let turns = if again_alone || is_one_rule {
             // It comes to its turn when those before it have had theirs, or has had a moment only.
-            turns_around(rules, item.rules, before.share)
+            turns_around(item, rules, before.share)
         } else {
             // Which of the rules it was shows when each gets the item alone.
             bits(rules).map(|rule| (1 << rule, Share::Alone)).collect()
@@ -238,7 +231,7 @@ pub(super) fn divide<'a>(
         let parts = turns.into_iter().enumerate();
         let parts = parts.map(|(place, (rules, share))| Part {
             resumes: resumes || place > 0,
-            ..Part::whole(vec![of_rules(&item, rules)], watermark, share)
+            ..Part::whole(vec![item.for_rules(rules)], watermark, share)
         });
         parts.map(Frame::Run).collect()
     };

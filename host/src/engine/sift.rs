@@ -96,18 +96,15 @@ impl Engine {
                         continue;
                     }
                     // The rules of an item are called in their order.
-                    let earlier = item.rules & ((1 << rule) - 1);
+                    let (earlier, later) = item.rules_around(1 << rule);
                     if earlier != 0 {
-                        items.push(Item {
-                            rules: earlier,
-                            ..item.clone()
-                        });
+                        items.push(item.for_rules(earlier));
                     }
                     match item.told(1 << rule, seen) {
                         Some(told) => items.push(told),
                         None => self.close_gap(state, &key, output.write_set),
                     }
-                    item.rules &= !(earlier | 1 << rule);
+                    item.rules = later;
                 }
             }
             if item.rules != 0 || matches!(item.body, Body::Tick) {
