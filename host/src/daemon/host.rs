@@ -171,7 +171,7 @@ impl Host {
             }
         }
         for (name, rule) in &status.rules {
-            if rule.status != "running" && rule.status != "catching up" {
+            if !rule.runs() {
                 tracing::warn!("rule {name} is {}", rule.status);
             }
         }

@@ -216,6 +216,13 @@ pub struct RuleStatusLine {
     pub last_error: Option<String>,
 }
 
+impl RuleStatusLine {
+    /// Whether it runs, at the head or behind it.
+    pub fn runs(&self) -> bool {
+        matches!(self.status.as_str(), "running" | "catching up")
+    }
+}
+
 /// What can be asked of the engine between two batches. Replies come when it is done and durable.
 pub enum Control {
     /// A plugin file came, changed or went.

@@ -128,8 +128,7 @@ fn render(status: &Status, store_bytes: u64, refused: u64) -> String {
     }
     page.family("rule_running", "gauge", "Whether a rule runs or catches up");
     for (rule, line) in &status.rules {
-        let running = matches!(line.status.as_str(), "running" | "catching up");
-        page.value("rule_running", &[("rule", rule)], u64::from(running));
+        page.value("rule_running", &[("rule", rule)], u64::from(line.runs()));
     }
     page.family(
         "plugin_refused",
