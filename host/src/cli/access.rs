@@ -159,14 +159,9 @@ impl Access {
                 sources,
                 ..
             } => {
-                let found = read::bad_input(&reader(store)?, limits, source, query)?;
                 let is_known = sources.iter().any(|known| known.name == source);
-                if !is_known && found.dead_letters.is_empty() {
-                    return Err(Failure::Failed(anyhow::anyhow!(
-                        "there is no source {source}"
-                    )));
-                }
-                Ok(found)
+                let reader = reader(store)?;
+                Ok(read::bad_input(&reader, limits, source, is_known, query)?)
             }
         }
     }

@@ -294,14 +294,15 @@ fn dead_letter(
     })
 }
 
-/// The input of a source that could not be taken.
+/// The input of a source that could not be taken. A source that is no longer configured may have left some.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store fails, or nobody knows the source and there is none.
 pub fn bad_input(
     reader: &Reader,
     limits: &Limits,
     source: &str,
+    is_known: bool,
     query: &LettersQuery,
 ) -> Result<BadInputs, Problem> {
     let limit = page_limit(query.limit, limits)?;
@@ -318,6 +319,10 @@ pub fn bad_input(
             break;
         }
         found.push(BadInputInfo { id, input });
+    }
+    if !is_known && found.is_empty() {
+        let message = format!("there is no source {source}");
+        return Err(Problem::new(Kind::NotFound, message));
     }
     Ok(BadInputs {
         source: source.to_owned(),

@@ -50,16 +50,9 @@ pub(super) async fn bad_input(
     let query = parameters(query)?;
     let source = segment(path)?;
     let known = api.handle.board.load().sources.contains_key(&source);
-    let found = api
-        .read(move |reader, limits| read::bad_input(reader, limits, &source, &query))
-        .await?;
-    if !known && found.dead_letters.is_empty() {
-        return Err(Problem::new(
-            Kind::NotFound,
-            format!("there is no source {}", found.source),
-        ));
-    }
-    Ok(Json(found))
+    api.read(move |reader, limits| read::bad_input(reader, limits, &source, known, &query))
+        .await
+        .map(Json)
 }
 
 pub(super) fn parameters<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
