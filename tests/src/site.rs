@@ -12,6 +12,25 @@ use serde_json::Value;
 
 use crate::daemon::Daemon;
 
+/// The configuration of a site that keeps users from the files of its inbox.
+pub const CONFIGURATION: &str = r#"
+data_dir = "data"
+plugin_dir = "plugins"
+
+[http]
+listen = "127.0.0.1:0"
+
+[[source]]
+name = "inbox"
+kind = "files"
+path = "inbox"
+
+[[table]]
+name = "users"
+key = ["id"]
+columns = { id = "i64", name = "text?" }
+"#;
+
 /// A directory with a configuration, and the program to run there.
 pub struct Site {
     program: PathBuf,

@@ -6,28 +6,10 @@ use std::{
     process::Stdio,
 };
 
-use rulemill_tests::site::Site;
+use rulemill_tests::site::{CONFIGURATION, Site};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
-
-const CONFIGURATION: &str = r#"
-data_dir = "data"
-plugin_dir = "plugins"
-
-[http]
-listen = "127.0.0.1:0"
-
-[[source]]
-name = "inbox"
-kind = "files"
-path = "inbox"
-
-[[table]]
-name = "users"
-key = ["id"]
-columns = { id = "i64", name = "text?" }
-"#;
 
 fn site(dir: &tempfile::TempDir) -> Site {
     let site = Site::new(PROGRAM, dir.path(), CONFIGURATION).unwrap();

@@ -13,29 +13,11 @@ use std::{
 
 use rulemill_tests::{
     daemon::Daemon,
-    site::{Ran, Site},
+    site::{CONFIGURATION, Ran, Site},
 };
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rulemill-under-test");
-
-const CONFIGURATION: &str = r#"
-data_dir = "data"
-plugin_dir = "plugins"
-
-[http]
-listen = "127.0.0.1:0"
-
-[[source]]
-name = "inbox"
-kind = "files"
-path = "inbox"
-
-[[table]]
-name = "users"
-key = ["id"]
-columns = { id = "i64", name = "text?" }
-"#;
 
 const USERS: i64 = 2_000;
 const PAGE: usize = 4096;
