@@ -5,6 +5,7 @@
 //! order behind it, and what skipping one did before the rule was told rows as it had last seen them.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod batches;
 mod bytes;
 mod limits;
 mod same_call;

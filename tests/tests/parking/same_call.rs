@@ -1,13 +1,10 @@
 //! Several changes of one call at fault, where one of them is at fault only for what another did that must wait itself, or be told otherwise, or
 //! was of a rule that has stopped by then. Whatever the batches: each is judged by what stands before it once the others have been dealt with.
 
-use rulemill::{
-    change::Seq,
-    store::{LetterState, RuleStatus},
+use super::{
+    batches::{compare, run, start},
+    *,
 };
-use rulemill_tests::random::{Random, from_environment};
-
-use super::*;
 
 /// A level that must not fall below nothing, and checks of it: each may fail for what rows with other keys, and the other rule, did.
 macro_rules! levels {
@@ -89,15 +86,6 @@ macro_rules! levels {
 levels!(cautious, 100);
 levels!(bold, i64::MAX);
 
-fn start(on_error: OnError, batch: usize) -> Rig {
-    let mut options = options(on_error);
-    options.limits.batch_changes_max = batch;
-    // Where the breaker trips is another matter.
-    options.limits.breaker_changes_min = 1_000_000;
-    let plugins = [("shop", cautious::plugin as Make, "1")];
-    Rig::start(Arc::new(Store::in_memory().unwrap()), &options, &plugins).unwrap()
-}
-
 fn row(table: &str, id: i64, amount: Option<i64>) -> TestChange<'_> {
     let mut row = vec![("id", ValueRef::I64(id))];
     row.extend(amount.map(|amount| ("amount", ValueRef::I64(amount))));
@@ -113,40 +101,6 @@ fn row(table: &str, id: i64, amount: Option<i64>) -> TestChange<'_> {
     }
 }
 
-/// What a run leaves: the level, what was set aside and why, where the rules stand.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) levels: Vec<String>,
-    letters: Vec<(String, u64, LetterState, String)>,
-    rules: Vec<(String, Option<(Seq, RuleStatus)>)>,
-}
-
-pub(super) fn left(rig: &Rig) -> Left {
-    let reader = rig.store.reader().unwrap();
-    let letters = reader.dead_letters().unwrap().map(|letter| letter.unwrap());
-    let mut letters: Vec<_> = letters
-        .map(|letter| (letter.rule, letter.seq.0, letter.state, letter.error))
-        .collect();
-    letters.sort_by_key(|(rule, seq, ..)| (*seq, rule.clone()));
-    let rules = reader.rules().unwrap().into_iter().map(|rule| {
-        let stands = (rule.status != RuleStatus::Running).then_some((rule.cursor, rule.status));
-        (rule.rule, stands)
-    });
-    Left {
-        levels: rig.rows("levels").unwrap(),
-        letters,
-        rules: rules.collect(),
-    }
-}
-
-fn run(changes: &[TestChange<'_>], on_error: OnError, batch: usize) -> Left {
-    let rig = start(on_error, batch);
-    for part in changes.chunks(batch) {
-        rig.apply(part).unwrap();
-    }
-    left(&rig)
-}
-
 #[test]
 fn a_change_is_not_parked_for_what_one_did_that_waits() {
     let changes = [
@@ -157,10 +111,10 @@ fn a_change_is_not_parked_for_what_one_did_that_waits() {
         row("moves", 2, Some(4)),
         row("checks", 2, Some(5)),
     ];
-    let alone = run(&changes, OnError::Park, 1);
+    let alone = run(cautious::plugin, &changes, OnError::Park, 1);
     assert_eq!(alone.levels, ["id=0 amount=4 moves=1 checks=2"]);
     assert_eq!(alone.letters.len(), 2, "{alone:#?}");
-    assert_eq!(run(&changes, OnError::Park, 4_096), alone);
+    assert_eq!(run(cautious::plugin, &changes, OnError::Park, 4_096), alone);
 }
 
 /// A plugin that panics is handed over again what stands before the change at which it does; only then it shows that one of those must wait.
@@ -171,14 +125,14 @@ fn a_change_is_not_parked_for_a_panic_over_what_one_did_that_waits() {
         row("moves", 1, Some(PANICS + REFUSED)),
         row("checks", 1, Some(PANICS)),
     ];
-    let alone = run(&changes, OnError::Park, 1);
+    let alone = run(cautious::plugin, &changes, OnError::Park, 1);
     assert_eq!(alone.levels, ["id=0 amount=0 moves=0 checks=1"]);
-    assert_eq!(run(&changes, OnError::Park, 4_096), alone);
+    assert_eq!(run(cautious::plugin, &changes, OnError::Park, 4_096), alone);
 }
 
 #[test]
 fn a_retried_change_does_not_stay_for_what_one_did_that_waits() {
-    let rig = start(OnError::Park, 4_096);
+    let rig = start(cautious::plugin, OnError::Park, |_| {});
     rig.apply(&[
         row("moves", 1, Some(30)),
         row("moves", 100, Some(REFUSED)),
@@ -194,45 +148,29 @@ fn a_retried_change_does_not_stay_for_what_one_did_that_waits() {
     assert_eq!(level, ["id=0 amount=15 moves=2 checks=0"]);
 }
 
-/// Random changes in batches of 1 and of more: what is left is the same.
 #[test]
 fn batches_do_not_show_where_one_fault_leads_to_another() {
-    let first = from_environment("RULEMILL_SEED", 0);
-    let seeds = if first == 0 { 1..=30 } else { first..=first };
-    for seed in seeds {
-        let mut random = Random::new(seed);
-        let changes: Vec<_> = (0..60)
-            .map(|_| {
-                let table = ["moves", "moves", "checks"][random.below(3) as usize];
-                let amount = match random.below(16) {
-                    0 | 1 if table == "moves" => Some(REFUSED),
-                    // While it counts, checks panic.
-                    2 if table == "moves" => Some(PANICS),
-                    3 | 4 => None,
-                    _ => Some(random.between(-12, 14)),
-                };
-                row(table, random.between(1, 12), amount)
-            })
-            .collect();
-        for on_error in [OnError::Park, OnError::Skip, OnError::Halt] {
-            let alone = run(&changes, on_error, 1);
-            for batch in [3, 17, 4_096] {
-                assert_eq!(
-                    run(&changes, on_error, batch),
-                    alone,
-                    "{on_error:?}, batches of {batch}: repeat with \
-                     RULEMILL_SEED={seed} cargo test --workspace --test parking same_call"
-                );
-            }
-        }
-    }
+    compare(cautious::plugin, |random| {
+        let change = |_| {
+            let table = ["moves", "moves", "checks"][random.below(3) as usize];
+            let amount = match random.below(16) {
+                0 | 1 if table == "moves" => Some(REFUSED),
+                // While it counts, checks panic.
+                2 if table == "moves" => Some(PANICS),
+                3 | 4 => None,
+                _ => Some(random.between(-12, 14)),
+            };
+            row(table, random.between(1, 12), amount)
+        };
+        (0..60).map(change).collect()
+    });
 }
 
 /// Each bad row is followed by one that waits behind it, and then by the next bad one: no fault may have all that stands behind it run again.
 #[test]
 fn faults_that_are_looked_into_one_by_one_have_others_run_again_seldom() {
     for on_error in [OnError::Park, OnError::Skip] {
-        let rig = start(on_error, 4_096);
+        let rig = start(cautious::plugin, on_error, |_| {});
         let changes: Vec<_> = (0..2_000)
             .flat_map(|pair| {
                 let id = pair % 1_000 - 10_000;

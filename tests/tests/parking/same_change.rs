@@ -1,11 +1,10 @@
 //! Plugins whose rules are called for the same changes and write the same row: what one of them makes of a change shows in what the next does. Whatever
 //! the batches, and wherever a rule panics, fails or stops in them, what is left is the same.
 
-use rulemill::{change::Seq, limits::Limits};
-use rulemill_tests::random::{Random, from_environment};
+use rulemill::change::Seq;
 
 use super::{
-    same_call::{Left, left},
+    batches::{Left, compare, left, run, start},
     *,
 };
 
@@ -160,23 +159,6 @@ fn move_(id: i64, amount: i64, seconds: i64) -> TestChange<'static> {
     }
 }
 
-fn start(plugin: Make, on_error: OnError, limits: impl FnOnce(&mut Limits)) -> Rig {
-    let mut options = options(on_error);
-    // Where the breaker trips is another matter.
-    options.limits.breaker_changes_min = 1_000_000;
-    limits(&mut options.limits);
-    let store = Arc::new(Store::in_memory().unwrap());
-    Rig::start(store, &options, &[("shop", plugin, "1")]).unwrap()
-}
-
-fn run(plugin: Make, changes: &[TestChange<'_>], on_error: OnError, batch: usize) -> Left {
-    let rig = start(plugin, on_error, |limits| limits.batch_changes_max = batch);
-    for part in changes.chunks(batch) {
-        rig.apply(part).unwrap();
-    }
-    left(&rig)
-}
-
 #[test]
 fn a_rule_that_is_handed_its_change_again_comes_behind_the_earlier_rules_of_it() {
     let changes = [
@@ -209,26 +191,6 @@ fn a_timer_does_not_fire_between_the_rules_of_a_change_that_panics_again() {
     let alone = run(timed::plugin, &changes, OnError::Park, 1);
     assert!(alone.levels[0].ends_with("rung=0"), "{alone:?}");
     assert_eq!(run(timed::plugin, &changes, OnError::Park, 4_096), alone);
-}
-
-/// Runs random changes in batches of 1 and of more, and tells which differ.
-fn compare(plugin: Make, make: impl Fn(&mut Random) -> Vec<TestChange<'static>>) {
-    let first = from_environment("RULEMILL_SEED", 0);
-    let seeds = if first == 0 { 1..=25 } else { first..=first };
-    for seed in seeds {
-        let changes = make(&mut Random::new(seed));
-        for on_error in [OnError::Park, OnError::Skip, OnError::Halt] {
-            let alone = run(plugin, &changes, on_error, 1);
-            for batch in [3, 17, 4_096] {
-                assert_eq!(
-                    run(plugin, &changes, on_error, batch),
-                    alone,
-                    "{on_error:?}, batches of {batch}: repeat with \
-                     RULEMILL_SEED={seed} cargo test --workspace --test parking same_change"
-                );
-            }
-        }
-    }
 }
 
 #[test]
